@@ -1,0 +1,126 @@
+# feral: `make help` lists the targets. Sources are found by wildcard: a new file needs no line here.
+
+CC       ?= cc
+BUILD    ?= build
+PREFIX   ?= /usr/local
+READLINE ?= yes
+SAN      ?=
+REAL     ?= float
+OPT      ?= -O3
+Q        ?= @
+
+ARCH := $(shell uname -m)
+ifeq ($(ARCH),x86_64)
+ISAS ?= avx512 avx2 baseline
+else
+ISAS ?= baseline
+endif
+FLAGS_avx512   := -march=x86-64-v4 -mprefer-vector-width=512
+FLAGS_avx2     := -march=x86-64-v3
+FLAGS_baseline :=
+
+# pkg-config's openblas may be another flavour's, so the OpenMP one is named
+LIBS_PKG := lua5.4 libturbojpeg
+CPPFLAGS += $(shell pkg-config --cflags $(LIBS_PKG) 2>/dev/null) -I/usr/include/stb \
+            -I/usr/include/$(shell $(CC) -print-multiarch)/openblas-openmp
+LDLIBS   += $(shell pkg-config --libs $(LIBS_PKG) 2>/dev/null || echo -llua5.4 -lturbojpeg) \
+            -L/usr/lib/$(shell $(CC) -print-multiarch)/openblas-openmp -lopenblas -lm
+CFLAGS   += -std=c11 -D_GNU_SOURCE $(OPT) -g -ffp-contract=fast -fno-math-errno -fopenmp -fPIC \
+            -Wall -Wextra -Wshadow -Werror -MMD -MP $(SAN)
+LDFLAGS  += -fopenmp -Wl,-z,noexecstack $(SAN)
+ifeq ($(REAL),double)
+CPPFLAGS += -DREAL_DOUBLE
+endif
+ifeq ($(READLINE),yes)
+HOST_CPPFLAGS := -DFERAL_READLINE
+HOST_LDLIBS   := -lreadline
+endif
+
+BASE_SRC   := $(wildcard src/base/*.c)
+ENGINE_SRC := $(wildcard src/tensor/*.c src/kernels/*.c src/ops/*.c src/vision/*.c src/learn/*.c)
+HOST_SRC   := $(filter-out src/host/engine.c,$(wildcard src/host/*.c))
+LUA_SRC    := $(shell find lua -name '*.lua' | LC_ALL=C sort)
+DKJSON     := $(firstword $(wildcard /usr/share/lua/5.4/dkjson.lua) dkjson.lua)
+
+BASE_OBJ  := $(BASE_SRC:src/%.c=$(BUILD)/%.o) $(BUILD)/bundle.o
+HOST_OBJ  := $(HOST_SRC:src/%.c=$(BUILD)/%.o)
+ISA_OBJ   := $(ISAS:%=$(BUILD)/engine-%.o)
+
+all: $(BUILD)/feral $(BUILD)/feral.so  ## build ./feral, and build/feral.so for a stock lua5.4
+ifeq ($(BUILD),build)
+all: feral
+feral: $(BUILD)/feral
+	ln -sf $< $@
+endif
+
+$(BUILD)/feral: $(HOST_OBJ) $(BUILD)/host/isa.o $(BASE_OBJ) $(ISA_OBJ)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(sort $^) $(HOST_LDLIBS) $(LDLIBS)
+
+$(BUILD)/feral.so: $(BUILD)/host/isa.o $(BASE_OBJ) $(ISA_OBJ)
+	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# The floors from tensor up are compiled once an instruction set; each set's objects become one that shows a single name,
+# engine_modules_ISA, of which src/host/isa.c picks one when the program starts. So no kernel dispatches anything itself.
+define ISA_RULES
+$(BUILD)/$(1)/%.o: src/%.c Makefile
+	@mkdir -p $$(@D)
+	$$(Q)$(CC) $(CPPFLAGS) -Dengine_modules=engine_modules_$(1) $(CFLAGS) $(FLAGS_$(1)) -c -o $$@ $$<
+$(BUILD)/engine-$(1).o: $(ENGINE_SRC:src/%.c=$(BUILD)/$(1)/%.o) $(BUILD)/$(1)/host/engine.o
+	$$(Q)ld -r -o $$@.all $$^
+	$$(Q)objcopy --keep-global-symbol=engine_modules_$(1) $$@.all $$@
+	@rm -f $$@.all
+endef
+$(foreach isa,$(ISAS),$(eval $(call ISA_RULES,$(isa))))
+
+$(BUILD)/host/%.o: src/host/%.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(HOST_CPPFLAGS) $(ISAS:%=-DISA_%) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/base/%.o: src/base/%.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# The Lua library travels inside the program: each file's text between two symbols, listed by module name.
+$(BUILD)/bundle.c: $(LUA_SRC) $(DKJSON) Makefile
+	@mkdir -p $(@D)
+	@{ echo '#include "../src/base/bundle.h"'; \
+	i=0; list=; for f in $(LUA_SRC) $(DKJSON); do \
+	  m=$${f#lua/}; m=$${m##*lua/5.4/}; m=$${m%.lua}; m=$${m%/init}; m=$$(echo $$m | tr / .); i=$$((i+1)); \
+	  printf 'BUNDLE_FILE(%s, "%s")\n' m$$i "$$f"; \
+	  list="$$list{\"$$m\", \"$$f\", m$$i, m$${i}_end}, "; \
+	done; echo "const BundleFile bundle_files[] = {$${list}{0}};"; } > $@
+
+$(BUILD)/bundle.o: $(BUILD)/bundle.c src/base/bundle.h
+	$(Q)$(CC) -std=c11 -fPIC -Isrc/base -c -o $@ $<
+
+DEPS := liblua5.4-dev lua5.4 libopenblas-openmp-dev libstb-dev libturbojpeg0-dev libreadline-dev lua-unit lua-dkjson pkg-config gcc make
+DEV_DEPS := clang clang-format clang-tidy cppcheck lua-check
+define APT
+	@if command -v apt-get >/dev/null; then \
+	  if dpkg -s $(1) >/dev/null 2>&1; then echo "all there: $(1)"; else \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(1); fi; \
+	else echo "Not a Debian system. Please see that you have what these packages hold: $(1)"; fi
+endef
+deps:  ## install what build, demo and tests need (Debian packages)
+	$(call APT,$(DEPS))
+dev-deps: deps  ## install what lint and format need
+	$(call APT,$(DEV_DEPS))
+
+test: $(BUILD)/feral $(BUILD)/feral.so  ## run all tests
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BUILD)/feral tests/run.lua $(TESTS)
+test-f64:  ## the same with tensors of double, where gradients are checked to 1e-6
+	$(MAKE) BUILD=build-f64 REAL=double ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O2 test
+test-san:  ## the same under AddressSanitizer and UBSan, leaks included
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp \
+	$(MAKE) BUILD=build-san ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O1 SAN="-fsanitize=address,undefined -fno-omit-frame-pointer" test
+
+clean:  ## remove what make built
+	rm -rf build build-* feral compile_commands.json
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: all test test-f64 test-san deps dev-deps clean help
+.DELETE_ON_ERROR:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,21 @@
+/* engine.c -- the engine's modules, one line each. Compiled once an instruction set; isa.c picks one of the lists. */
+#include "engine.h"
+
+#include <stddef.h>
+
+#define MODULES(X)                                                                                          \
+  X(tensor)                                                                                                \
+  X(scope)                                                                                                 \
+  X(create)                                                                                                \
+  X(view)                                                                                                  \
+  X(arith)                                                                                                 \
+  X(reduce)                                                                                                \
+  X(matmul)
+
+#define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
+#define ENTRY(name) {#name, luaopen_feral_core_##name},
+
+MODULES(DECLARE)
+
+extern const EngineModule engine_modules[];
+const EngineModule engine_modules[] = {MODULES(ENTRY){NULL, NULL}};

@@ -1,0 +1,292 @@
+/*
+** arith.c -- elementwise arithmetic: binary operations with broadcasting, unary ones, conversions.
+** Operands are tensors or numbers; u8 and i32 operands count as real, so results are real, and comparisons u8.
+*/
+#include <math.h>
+#include <stdio.h>
+
+#include "../base/simd.h"
+#include "../tensor/loop.h"
+
+/* ---- kernels ---- */
+
+/* One row of out = a op b; the three usual kinds of row are loops that the compiler turns into vectors. */
+#define BINARY_ROW(name, out_type, expression)                                                              \
+  static void name##_row(long n, char *const *at, const long *step, const void *context) {                 \
+    (void)context;                                                                                          \
+    const long item = sizeof(real);                                                                         \
+    if (step[0] == (long)sizeof(out_type) && step[1] == item && step[2] == item) {                         \
+      out_type *out = (out_type *)at[0];                                                                    \
+      const real *left = (const real *)at[1], *right = (const real *)at[2];                                \
+      for (long i = 0; i < n; i++) {                                                                        \
+        real a = left[i], b = right[i];                                                                     \
+        out[i] = (out_type)(expression);                                                                    \
+      }                                                                                                     \
+    } else if (step[0] == (long)sizeof(out_type) && step[1] == item && step[2] == 0) {                     \
+      out_type *out = (out_type *)at[0];                                                                    \
+      const real *left = (const real *)at[1];                                                              \
+      real b = *(const real *)at[2];                                                                        \
+      for (long i = 0; i < n; i++) {                                                                        \
+        real a = left[i];                                                                                   \
+        out[i] = (out_type)(expression);                                                                    \
+      }                                                                                                     \
+    } else {                                                                                                \
+      for (long i = 0; i < n; i++) {                                                                        \
+        real a = *(const real *)(at[1] + i * step[1]), b = *(const real *)(at[2] + i * step[2]);           \
+        *(out_type *)(at[0] + i * step[0]) = (out_type)(expression);                                       \
+      }                                                                                                     \
+    }                                                                                                       \
+  }
+
+BINARY_ROW(add, real, a + b)
+BINARY_ROW(sub, real, a - b)
+BINARY_ROW(mul, real, a *b)
+BINARY_ROW(div, real, a / b)
+BINARY_ROW(pow, real, pow(a, b))
+BINARY_ROW(maximum, real, a != a || a > b ? a : b)
+BINARY_ROW(minimum, real, a != a || a < b ? a : b)
+BINARY_ROW(eq, uint8_t, a == b)
+BINARY_ROW(ne, uint8_t, a != b)
+BINARY_ROW(lt, uint8_t, a < b)
+BINARY_ROW(le, uint8_t, a <= b)
+BINARY_ROW(gt, uint8_t, a > b)
+BINARY_ROW(ge, uint8_t, a >= b)
+
+#define UNARY_ROW(name, expression)                                                          \
+  static void name##_row(long n, char *const *at, const long *step, const void *context) {   \
+    (void)context;                                                                           \
+    if (step[0] == (long)sizeof(real) && step[1] == (long)sizeof(real)) {                    \
+      real *out = (real *)at[0];                                                             \
+      const real *in = (const real *)at[1];                                                  \
+      for (long i = 0; i < n; i++) {                                                         \
+        real x = in[i];                                                                      \
+        out[i] = (real)(expression);                                                         \
+      }                                                                                      \
+    } else {                                                                                 \
+      for (long i = 0; i < n; i++) {                                                         \
+        real x = *(const real *)(at[1] + i * step[1]);                                       \
+        *(real *)(at[0] + i * step[0]) = (real)(expression);                                 \
+      }                                                                                      \
+    }                                                                                        \
+  }
+
+UNARY_ROW(neg, -x)
+UNARY_ROW(abs, fabs(x))
+UNARY_ROW(sign, (x > 0) - (x < 0))
+UNARY_ROW(sqrt, sqrt(x))
+UNARY_ROW(log, log(x))
+UNARY_ROW(sin, sin(x))
+UNARY_ROW(cos, cos(x))
+UNARY_ROW(floor, floor(x))
+UNARY_ROW(ceil, ceil(x))
+UNARY_ROW(round, nearbyint(x))
+UNARY_ROW(isnan, x != x)
+
+/* The functions that simd.h has for whole vectors. Every element goes through the vector code, wherever it lies. */
+#define VECTOR_ROW(name, function)                                                           \
+  static void name##_row(long n, char *const *at, const long *step, const void *context) {   \
+    (void)context;                                                                           \
+    for (long i = 0; i < n; i += VLANES) {                                                   \
+      int lanes = n - i < VLANES ? (int)(n - i) : VLANES;                                    \
+      real x[VLANES] = {0};                                                                  \
+      for (int j = 0; j < lanes; j++) x[j] = *(const real *)(at[1] + (i + j) * step[1]);     \
+      vstore(x, function(vload(x)));                                                         \
+      for (int j = 0; j < lanes; j++) *(real *)(at[0] + (i + j) * step[0]) = x[j];           \
+    }                                                                                        \
+  }
+
+VECTOR_ROW(exp, vexp)
+VECTOR_ROW(tanh, vtanh)
+VECTOR_ROW(sigmoid, vsigmoid)
+
+#define CONVERT_ROW(from, to, expression)                                                                 \
+  static void from##_to_##to##_row(long n, char *const *at, const long *step, const void *context) {      \
+    (void)context;                                                                                        \
+    for (long i = 0; i < n; i++) {                                                                        \
+      from x = *(const from *)(at[1] + i * step[1]);                                                      \
+      *(to *)(at[0] + i * step[0]) = (to)(expression);                                                    \
+    }                                                                                                     \
+  }
+
+/* Towards integers: to the nearest, clamped to what the type holds; a NaN becomes 0. */
+static double clamp_to(double x, double low, double high) {
+  return x != x ? 0 : nearbyint(x < low ? low : x > high ? high : x);
+}
+
+CONVERT_ROW(uint8_t, real, x)
+CONVERT_ROW(uint8_t, int32_t, x)
+CONVERT_ROW(int32_t, real, x)
+CONVERT_ROW(int32_t, uint8_t, x < 0 ? 0 : x > 255 ? 255 : x)
+CONVERT_ROW(real, uint8_t, clamp_to(x, 0, 255))
+CONVERT_ROW(real, int32_t, clamp_to(x, INT32_MIN, INT32_MAX))
+
+static const LoopRow converters[3][3] = {
+    [DTYPE_REAL] = {[DTYPE_U8] = real_to_uint8_t_row, [DTYPE_I32] = real_to_int32_t_row},
+    [DTYPE_U8] = {[DTYPE_REAL] = uint8_t_to_real_row, [DTYPE_I32] = uint8_t_to_int32_t_row},
+    [DTYPE_I32] = {[DTYPE_REAL] = int32_t_to_real_row, [DTYPE_U8] = int32_t_to_uint8_t_row},
+};
+
+typedef struct Limits {
+  real low, high;
+} Limits;
+
+static void clamp_row(long n, char *const *at, const long *step, const void *context) {
+  const Limits *limits = context;
+  for (long i = 0; i < n; i++) {
+    real x = *(const real *)(at[1] + i * step[1]);
+    *(real *)(at[0] + i * step[0]) = x < limits->low ? limits->low : x > limits->high ? limits->high : x;
+  }
+}
+
+/* ---- bindings ---- */
+
+typedef struct BinaryOp {
+  const char *name;
+  LoopRow row;
+  DType result;
+} BinaryOp;
+
+static const BinaryOp binary_ops[] = {
+    {"add", add_row, DTYPE_REAL},         {"sub", sub_row, DTYPE_REAL},         {"mul", mul_row, DTYPE_REAL},
+    {"div", div_row, DTYPE_REAL},         {"pow", pow_row, DTYPE_REAL},         {"maximum", maximum_row, DTYPE_REAL},
+    {"minimum", minimum_row, DTYPE_REAL}, {"eq", eq_row, DTYPE_U8},             {"ne", ne_row, DTYPE_U8},
+    {"lt", lt_row, DTYPE_U8},             {"le", le_row, DTYPE_U8},             {"gt", gt_row, DTYPE_U8},
+    {"ge", ge_row, DTYPE_U8},             {NULL, NULL, DTYPE_REAL},
+};
+
+typedef struct UnaryOp {
+  const char *name;
+  LoopRow row;
+} UnaryOp;
+
+static const UnaryOp unary_ops[] = {
+    {"neg", neg_row},     {"abs", abs_row}, {"sign", sign_row}, {"sqrt", sqrt_row},   {"exp", exp_row},
+    {"log", log_row},     {"sin", sin_row}, {"cos", cos_row},   {"floor", floor_row}, {"ceil", ceil_row},
+    {"round", round_row}, {"tanh", tanh_row}, {"sigmoid", sigmoid_row}, {"isnan", isnan_row}, {NULL, NULL},
+};
+
+/* An operand: the tensor at 'arg' (a real copy of an integer one is pushed), or a number as a tensor of no dimensions. */
+static const Tensor *check_operand(lua_State *L, int arg, const char *op, Tensor *number, real *value) {
+  if (lua_type(L, arg) == LUA_TNUMBER) {
+    *value = (real)lua_tonumber(L, arg);
+    *number = (Tensor){.data = value, .dtype = DTYPE_REAL};
+    return number;
+  }
+  if (!tensor_is(L, arg))
+    tensor_error(L, "%s: operand %d must be a tensor or a number, got %s", op, arg, luaL_typename(L, arg));
+  const Tensor *t = tensor_check(L, arg);
+  if (t->dtype == DTYPE_REAL) return t;
+  Tensor *converted = tensor_push_like(L, t, DTYPE_REAL);
+  loop_run(2, (const Tensor *const[]){converted, t}, converters[t->dtype][DTYPE_REAL], NULL);
+  return converted;
+}
+
+/* The result lies as the operand that has the result's shape. */
+static Tensor *push_result(lua_State *L, const BinaryOp *op, const Tensor *a, const Tensor *b, int ndim, const long *shape) {
+  for (int i = 0; i < 2; i++) {
+    const Tensor *t = i == 0 ? a : b;
+    if (t->ndim == ndim && loop_fits(t, ndim, shape) && tensor_numel(t) > 1 && tensor_is_dense(t)) {
+      Tensor full = {.ndim = ndim};
+      for (int d = 0; d < ndim; d++) full.shape[d] = shape[d];
+      if (tensor_same_shape(t, &full)) return tensor_push_like(L, t, op->result);
+    }
+  }
+  return tensor_push(L, op->result, ndim, shape, LAYOUT_ROWS);
+}
+
+static int l_binary(lua_State *L) {
+  const BinaryOp *op = lua_touserdata(L, lua_upvalueindex(1));
+  Tensor numbers[2];
+  real values[2];
+  long shape[TENSOR_MAX_DIMS];
+  const Tensor *a = check_operand(L, 1, op->name, &numbers[0], &values[0]);
+  const Tensor *b = check_operand(L, 2, op->name, &numbers[1], &values[1]);
+  int ndim = loop_broadcast(a, b, shape);
+  if (ndim < 0)
+    tensor_error(L, "%s: shapes %s and %s do not broadcast", op->name, tensor_describe(L, a), tensor_describe(L, b));
+  Tensor *out = push_result(L, op, a, b, ndim, shape);
+  loop_run(3, (const Tensor *const[]){out, a, b}, op->row, NULL);
+  return 1;
+}
+
+/* op_(t, other) -> t, changed in place. */
+static int l_binary_in_place(lua_State *L) {
+  const BinaryOp *op = lua_touserdata(L, lua_upvalueindex(1));
+  Tensor number;
+  real value;
+  Tensor *t = tensor_check_dtype(L, 1, DTYPE_REAL);
+  const Tensor *other = check_operand(L, 2, op->name, &number, &value);
+  if (!loop_fits(other, t->ndim, t->shape))
+    tensor_error(L, "%s_: shape %s does not broadcast to %s", op->name, tensor_describe(L, other), tensor_describe(L, t));
+  loop_run(3, (const Tensor *const[]){t, t, other}, op->row, NULL);
+  lua_pushvalue(L, 1);
+  return 1;
+}
+
+static int l_unary(lua_State *L) {
+  const UnaryOp *op = lua_touserdata(L, lua_upvalueindex(1));
+  Tensor number;
+  real value;
+  const Tensor *x = check_operand(L, 1, op->name, &number, &value);
+  Tensor *out = tensor_push_like(L, x, DTYPE_REAL);
+  loop_run(2, (const Tensor *const[]){out, x}, op->row, NULL);
+  return 1;
+}
+
+/* clamp(x, low, high) -> each element moved into [low, high]; nil for no limit. */
+static int l_clamp(lua_State *L) {
+  Tensor number;
+  real value;
+  const Tensor *x = check_operand(L, 1, "clamp", &number, &value);
+  Limits limits = {(real)luaL_optnumber(L, 2, -INFINITY), (real)luaL_optnumber(L, 3, INFINITY)};
+  Tensor *out = tensor_push_like(L, x, DTYPE_REAL);
+  loop_run(2, (const Tensor *const[]){out, x}, clamp_row, &limits);
+  return 1;
+}
+
+/* copy_(dst, src) -> dst: src broadcast into dst, converted to its dtype. */
+static int l_copy_in_place(lua_State *L) {
+  Tensor *dst = tensor_check(L, 1);
+  const Tensor *src = tensor_check(L, 2);
+  if (!loop_fits(src, dst->ndim, dst->shape))
+    tensor_error(L, "copy_: shape %s does not broadcast to %s", tensor_describe(L, src), tensor_describe(L, dst));
+  if (dst->dtype == src->dtype)
+    tensor_copy(dst, src);
+  else
+    loop_run(2, (const Tensor *const[]){dst, src}, converters[src->dtype][dst->dtype], NULL);
+  lua_pushvalue(L, 1);
+  return 1;
+}
+
+/* to(t, dtype) -> t itself if it has that dtype, else a converted copy; to integers: nearest, clamped. */
+static int l_to(lua_State *L) {
+  const Tensor *t = tensor_check(L, 1);
+  DType dtype = tensor_check_dtype_name(L, 2, t->dtype);
+  if (dtype == t->dtype) {
+    lua_pushvalue(L, 1);
+    return 1;
+  }
+  Tensor *out = tensor_push_like(L, t, dtype);
+  loop_run(2, (const Tensor *const[]){out, t}, converters[t->dtype][dtype], NULL);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"clamp", l_clamp}, {"copy_", l_copy_in_place}, {"to", l_to}, {NULL, NULL}};
+
+static void set_closure(lua_State *L, const void *op, lua_CFunction function, const char *name) {
+  lua_pushlightuserdata(L, (void *)op);
+  lua_pushcclosure(L, function, 1);
+  lua_setfield(L, -2, name);
+}
+
+int luaopen_feral_core_arith(lua_State *L) {
+  luaL_newlib(L, functions);
+  for (const BinaryOp *op = binary_ops; op->name != NULL; op++) {
+    char in_place[32];
+    snprintf(in_place, sizeof in_place, "%s_", op->name);
+    set_closure(L, op, l_binary, op->name);
+    if (op->result == DTYPE_REAL) set_closure(L, op, l_binary_in_place, in_place);
+  }
+  for (const UnaryOp *op = unary_ops; op->name != NULL; op++) set_closure(L, op, l_unary, op->name);
+  return 1;
+}

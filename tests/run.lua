@@ -1,0 +1,53 @@
+-- Runs the tests: ./feral tests/run.lua [NAME...] [-- luaunit options]
+-- NAME picks files: "pool" runs tests/test_pool.lua. The last line is "N passed, N failed".
+package.path = "tests/?.lua;tests/support/?.lua;" .. package.path
+
+local luaunit = require "luaunit"
+
+local function test_files()
+  local files = {}
+  local listing = assert(io.popen("ls tests/test_*.lua"))
+  for path in listing:lines() do files[#files + 1] = path end
+  listing:close()
+  return files
+end
+
+local function wanted(path, names)
+  if #names == 0 then return true end
+  for _, name in ipairs(names) do
+    if path == "tests/test_" .. name .. ".lua" then return true end
+  end
+  return false
+end
+
+local names, options, after = {}, {}, false
+for _, word in ipairs(arg) do
+  if word == "--" then after = true else table.insert(after and options or names, word) end
+end
+
+local loaded = 0
+for _, path in ipairs(test_files()) do
+  if wanted(path, names) then
+    loaded = loaded + 1
+    -- a file returns its table of tests, which luaunit wants among the globals
+    local module = path:match("test_([%w_]+)%.lua$")
+    _G["Test_" .. module] = assert(loadfile(path))()
+  end
+end
+assert(loaded > 0, "no test file matches")
+
+local runner = luaunit.LuaUnit.new()
+runner:setOutputType("text")
+for i, option in ipairs(options) do
+  if option == "-v" then runner.verbosity = luaunit.VERBOSITY_VERBOSE end
+  if option == "-p" then runner.patternIncludeFilter = { options[i + 1] } end
+end
+runner:runSuite()
+local result = runner.result
+local failed = result.failureCount + result.errorCount
+if result.skippedCount > 0 then
+  print(("%d passed, %d failed, %d skipped"):format(result.passedCount, failed, result.skippedCount))
+else
+  print(("%d passed, %d failed"):format(result.passedCount, failed))
+end
+os.exit(failed == 0 and 0 or 1, true)
