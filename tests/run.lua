@@ -46,8 +46,8 @@ runner:runSuite()
 local result = runner.result
 local failed = result.failureCount + result.errorCount
 if result.skippedCount > 0 then
-  print(("%d passed, %d failed, %d skipped"):format(result.passedCount, failed, result.skippedCount))
+  print(("%d passed, %d failed, %d skipped"):format(result.successCount, failed, result.skippedCount))
 else
-  print(("%d passed, %d failed"):format(result.passedCount, failed))
+  print(("%d passed, %d failed"):format(result.successCount, failed))
 end
 os.exit(failed == 0 and 0 or 1, true)
