@@ -10,6 +10,7 @@
   X(view)                                                                                                  \
   X(arith)                                                                                                 \
   X(reduce)                                                                                                \
+  X(index)                                                                                                 \
   X(matmul)
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);

@@ -1,0 +1,164 @@
+--- autograd.lua: reverse-mode differentiation by a tape that is written while the program runs.
+---
+--- A tensor whose gradient somebody wants has a node. A leaf's node (a parameter's) collects 'grad'. The node of an
+--- operation's result holds the nodes of its inputs and a function from the gradient of the result to those of the inputs.
+--- Nodes are numbered as they are made, so going through them by falling number is the tape run backwards.
+
+local core = require "feral.core.tensor"
+local scope = require "feral.core.scope"
+local arith = require "feral.core.arith"
+local view = require "feral.core.view"
+local create = require "feral.core.create"
+local errors = require "feral.errors"
+
+local autograd = {}
+
+local node, set_node = core.node, core.set_node
+local enabled = true
+local count = 0
+
+--- True when the result of an operation on these values must be recorded.
+function autograd.wanted(a, b, c)
+  return enabled and (node(a) ~= nil or node(b) ~= nil or node(c) ~= nil)
+end
+
+--- Writes an operation down.
+---@param out Tensor  its result
+---@param inputs (Tensor|number|nil)[]  with n = their number if one may be nil
+---@param backward fun(grad: Tensor): ...  gradients of the inputs in their order; nil for one that nobody wants
+---@return Tensor out
+function autograd.record(out, inputs, backward)
+  count = count + 1
+  local nodes = {}
+  for i = 1, inputs.n or #inputs do nodes[i] = node(inputs[i]) or false end
+  set_node(out, { id = count, inputs = nodes, backward = backward })
+  return out
+end
+
+--- Marks a tensor as a leaf whose gradient is wanted (or no longer is). It then outlives every scope.
+---@param t Tensor
+---@param flag boolean|nil  default true
+---@return Tensor t
+function autograd.requires_grad(t, flag)
+  if flag == false then
+    set_node(t, nil)
+  elseif not node(t) then
+    set_node(scope.keep(t), { id = 0, tensor = t })
+  end
+  return t
+end
+
+--- A leaf keeps one buffer for its gradient; 'fresh' says that what it holds is from before zero_grad.
+local function add_to_leaf(leaf, grad)
+  if not leaf.grad then
+    leaf.grad = scope.keep(arith.copy_(create.empty(leaf.tensor.shape, leaf.tensor.dtype), grad))
+  elseif leaf.fresh then
+    arith.copy_(leaf.grad, grad)
+  else
+    arith.add_(leaf.grad, grad)
+  end
+  leaf.fresh = false
+end
+
+--- The first gradient that reaches a node may be shared with another, so the second makes a new tensor.
+local function add_to_inner(inner, grad)
+  if not inner.grad then
+    inner.grad = grad
+  elseif inner.own then
+    arith.add_(inner.grad, grad)
+  else
+    inner.grad, inner.own = arith.add(inner.grad, grad), true
+  end
+end
+
+local function accumulate(target, grad)
+  if target.tensor then add_to_leaf(target, grad) else add_to_inner(target, grad) end
+end
+
+--- All nodes with something to undo that 'root' depends on, the youngest first.
+local function unwinding_order(root)
+  local order, seen, stack = {}, { [root] = true }, { root }
+  while #stack > 0 do
+    local n = table.remove(stack)
+    if n.used then errors.raise("backward: this graph has been gone through already; compute the loss again") end
+    if n.backward then
+      order[#order + 1] = n
+      for _, input in ipairs(n.inputs) do
+        if input and not seen[input] then
+          seen[input] = true
+          stack[#stack + 1] = input
+        end
+      end
+    end
+  end
+  table.sort(order, function(a, b) return a.id > b.id end)
+  return order
+end
+
+local function unwind(n)
+  local grad, inputs = n.grad, n.inputs
+  local grads = table.pack(n.backward(grad))
+  n.grad, n.own, n.backward, n.inputs, n.used = nil, nil, nil, {}, true
+  for i, input in ipairs(inputs) do
+    if input and grads[i] then accumulate(input, grads[i]) end
+  end
+end
+
+--- Gradients of t (one number, or given its own gradient) with respect to all leaves it depends on, added to their grad.
+---@param t Tensor
+---@param grad Tensor|nil  of t's shape; 1 where t is a single number
+function autograd.backward(t, grad)
+  local root = node(t)
+  if not root then errors.raise("backward: the tensor does not depend on anything that requires a gradient") end
+  if not grad then
+    if t:numel() ~= 1 then
+      errors.raise("backward: a gradient must be given for a tensor of shape %s", table.concat(t.shape, "x"))
+    end
+    grad = create.full(t.shape, 1)
+  end
+  accumulate(root, grad)
+  local guard <close> = autograd.no_grad()
+  for _, n in ipairs(unwinding_order(root)) do
+    if n.grad then unwind(n) end
+  end
+end
+
+local guard_type = { __close = function(guard) enabled = guard.before end }
+
+--- Runs fn without recording and returns its results; without fn returns a guard for <close>.
+function autograd.no_grad(fn, ...)
+  local guard = setmetatable({ before = enabled }, guard_type)
+  enabled = false
+  if not fn then return guard end
+  local active <close> = guard -- luacheck: ignore
+  return fn(...)
+end
+
+function autograd.is_enabled() return enabled end
+
+--- The gradient collected in a leaf; nil before backward and after zero_grad.
+function autograd.grad(t)
+  local n = node(t)
+  if n and n.grad and not n.fresh then return n.grad end
+end
+
+--- Forgets the gradient of a leaf (its memory is used again).
+function autograd.zero_grad(t)
+  local n = node(t)
+  if n then n.fresh = true end
+end
+
+--- The same numbers without history.
+function autograd.detach(t)
+  return view.reshape(t, t.shape)
+end
+
+--- Raises when t takes part in a recording: what is written into it would change what backward computes with.
+function autograd.check_in_place(t, name)
+  if enabled and node(t) then
+    errors.raise("%s: in-place change of a tensor that gradients depend on; use it under no_grad, or the form that makes a new one",
+      name)
+  end
+end
+
+return autograd

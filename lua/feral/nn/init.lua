@@ -1,0 +1,327 @@
+--- nn: layers and networks.
+---
+--- A layer is a class with init (its constructor's arguments) and forward. Each lives in a file of its own,
+--- lua/feral/nn/<name in lower case>.lua, which returns the class: nn.Conv2d is nn/conv2d.lua. To add one, add that file.
+
+local autograd = require "feral.autograd"
+local random = require "feral.random"
+local create = require "feral.core.create"
+local engine = require "feral.core.engine"
+local scope = require "feral.core.scope"
+local arith = require "feral.core.arith"
+local core = require "feral.core.tensor"
+local errors = require "feral.errors"
+
+local nn = {}
+
+---@class Module  what all layers are
+---@field kind string  the class's name
+---@field name string|nil  under which the layer stands in its parent
+---@field training boolean  true in train(), false in eval()
+---@field frozen boolean|nil  true after freeze(): parameters and statistics stay as they are
+local Module = {}
+Module.__index = Module
+nn.Module = Module
+
+local classes = {} -- kind -> class
+
+--- Makes a class of layers. nn.class "Name" returns a table to which init and forward are added.
+--- Instances are made by calling the class; the arguments are remembered, since a model file lists them.
+---@param kind string
+---@return table
+function nn.class(kind)
+  local class = setmetatable({ kind = kind }, {
+    __index = Module,
+    __call = function(class, ...)
+      local layer = setmetatable({
+        kind = kind, training = true, arguments = table.pack(...),
+        parameter_names = {}, buffer_names = {}, child_names = {},
+      }, class)
+      layer:init(...)
+      return layer
+    end,
+  })
+  class.__index = class
+  class.__call = Module.__call
+  class.__tostring = Module.__tostring
+  classes[kind] = class
+  return class
+end
+
+--- Module names of the layers' files, "feral.nn.conv2d" ...
+local function layer_files()
+  local files = {}
+  for _, module in ipairs(engine.modules()) do
+    if module:find("^feral%.nn%.") then files[#files + 1] = module end
+  end
+  return files
+end
+
+--- The class of that kind, built in or made by a script with nn.class; nil where there is none.
+---@param kind string
+function nn.find_class(kind)
+  if not classes[kind] then
+    for _, file in ipairs(layer_files()) do
+      if file == "feral.nn." .. tostring(kind):lower() then require(file) end
+    end
+  end
+  return classes[kind]
+end
+
+--- The names of all layers.
+---@return string[]
+function nn.kinds()
+  for _, file in ipairs(layer_files()) do require(file) end
+  local kinds = {}
+  for kind in pairs(classes) do kinds[#kinds + 1] = kind end
+  table.sort(kinds)
+  return kinds
+end
+
+--- Adds a parameter: a tensor that training changes.
+function Module:add_parameter(name, t)
+  self.parameter_names[#self.parameter_names + 1] = name
+  self[name] = autograd.requires_grad(t)
+end
+
+--- Adds a buffer: a tensor that belongs to the layer's state but has no gradient (running statistics).
+function Module:add_buffer(name, t)
+  self.buffer_names[#self.buffer_names + 1] = name
+  self[name] = scope.keep(t)
+end
+
+--- Adds a layer inside this one.
+function Module:add_child(name, child)
+  if type(child) ~= "table" or not child.forward then
+    errors.raise("%s: '%s' must be a layer, got %s", self.kind, name, type(child))
+  end
+  self.child_names[#self.child_names + 1] = name
+  self[name] = child
+  child.name = name
+end
+
+--- Tensors of this size drawn uniformly from [-bound, bound); the usual start of weights with bound = 1/sqrt(fan in).
+function nn.uniform(sizes, bound)
+  local seed, stream = random.stream()
+  return create.uniform_(create.empty(sizes), seed, stream, -bound, bound)
+end
+
+local observer
+
+--- Calls f(layer, output) after each layer's forward while fn runs.
+function nn.observe(f, fn)
+  local before = observer
+  observer = f
+  local done <close> = setmetatable({}, { __close = function() observer = before end }) -- luacheck: ignore
+  return fn()
+end
+
+function Module.__call(self, ...)
+  local out, second = self:forward(...)
+  if observer then observer(self, out) end
+  return out, second
+end
+errors.set_layer_call(Module.__call)
+
+--- Calls visit(path, layer) for this layer and all inside it, in the order in which they were added.
+function Module:walk(visit, path)
+  visit(path or "", self)
+  for _, name in ipairs(self.child_names) do
+    self[name]:walk(visit, path and path ~= "" and path .. "." .. name or name)
+  end
+end
+
+local function collect(self, list_field)
+  local found = {}
+  self:walk(function(path, layer)
+    for _, name in ipairs(layer[list_field]) do
+      found[#found + 1] = { path == "" and name or path .. "." .. name, layer[name] }
+    end
+  end)
+  return found
+end
+
+--- Pairs {path, tensor} of all parameters, in a fixed order.
+function Module:named_parameters() return collect(self, "parameter_names") end
+
+function Module:named_buffers() return collect(self, "buffer_names") end
+
+--- All parameters, for an optimiser.
+---@return Tensor[]
+function Module:parameters()
+  local list = {}
+  for i, pair in ipairs(self:named_parameters()) do list[i] = pair[2] end
+  return list
+end
+
+--- All parameters and buffers as pairs {path, tensor}: what a model file holds.
+function Module:state()
+  local list = self:named_parameters()
+  for _, pair in ipairs(self:named_buffers()) do list[#list + 1] = pair end
+  return list
+end
+
+--- Copies tensors by their paths into this network. Raises where one is missing or has another shape.
+---@param tensors table<string, Tensor>
+function Module:load_state(tensors)
+  local guard <close> = autograd.no_grad() -- luacheck: ignore
+  for _, pair in ipairs(self:state()) do
+    local path, own = pair[1], pair[2]
+    local given = tensors[path]
+    if not given then errors.raise("load_state: there is no tensor '%s'", path) end
+    local a, b = table.concat(own.shape, "x"), table.concat(given.shape, "x")
+    if a ~= b then errors.raise("load_state: '%s' is %s, the network expects %s", path, b, a) end
+    arith.copy_(own, given)
+  end
+  return self
+end
+
+local function set_all(self, field, value)
+  self:walk(function(_, layer) layer[field] = value end)
+  return self
+end
+
+--- To training mode: dropout drops, batch norm uses and follows the batch's statistics.
+function Module:train() return set_all(self, "training", true) end
+
+--- To evaluation mode.
+function Module:eval() return set_all(self, "training", false) end
+
+--- Nothing in this layer is trained any more: no gradients, and running statistics stay.
+function Module:freeze()
+  set_all(self, "frozen", true)
+  for _, p in ipairs(self:parameters()) do autograd.requires_grad(p, false) end
+  return self
+end
+
+function Module:unfreeze()
+  set_all(self, "frozen", nil)
+  for _, p in ipairs(self:parameters()) do autograd.requires_grad(p, true) end
+  return self
+end
+
+function Module:zero_grad()
+  for _, p in ipairs(self:parameters()) do autograd.zero_grad(p) end
+end
+
+--- The number of numbers that training may change, or of all in parameters when all is true.
+function Module:num_parameters(all)
+  local count = 0
+  for _, p in ipairs(self:parameters()) do
+    if all or core.node(p) then count = count + p:numel() end
+  end
+  return count
+end
+
+local function own_parameters(layer)
+  local count = 0
+  for _, name in ipairs(layer.parameter_names) do count = count + layer[name]:numel() end
+  return count
+end
+
+local function thousands(n)
+  return (tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
+end
+
+--- A table of the layers with output shapes and parameters, for an input of this shape (without the batch).
+---@param ... integer  C, H, W
+---@return string
+function Module:summary(...)
+  local sizes = type((...)) == "table" and (...) or { ... }
+  local open <close> = scope.scope() -- luacheck: ignore
+  local shapes, was_training = {}, self.training
+  self:eval()
+  nn.observe(function(layer, out) shapes[layer] = table.concat(out.shape, "x", 2) end, function()
+    autograd.no_grad(self, create.full({ 1, table.unpack(sizes) }, 0))
+  end)
+  if was_training then self:train() end
+  local lines = { ("%-28s %-16s %-14s %12s"):format("layer", "kind", "output", "parameters") }
+  self:walk(function(path, layer)
+    if #layer.child_names > 0 and path == "" then return end
+    lines[#lines + 1] = ("%-28s %-16s %-14s %12s"):format(path, layer.kind, shapes[layer] or "",
+      thousands(own_parameters(layer)))
+  end)
+  lines[#lines + 1] = ("%d layers, %s parameters, %s of them trainable"):format(#lines - 1,
+    thousands(self:num_parameters(true)), thousands(self:num_parameters()))
+  return table.concat(lines, "\n")
+end
+
+local function argument_text(value)
+  if type(value) == "table" and value.kind then return value.kind end
+  if type(value) ~= "table" then return tostring(value) end
+  local keys, parts = {}, {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for i, key in ipairs(keys) do
+    parts[i] = type(key) == "number" and argument_text(value[key]) or ("%s = %s"):format(key, argument_text(value[key]))
+  end
+  return "{" .. table.concat(parts, ", ") .. "}"
+end
+
+--- Conv2d(1, 32, 3, {padding = 1}); containers list what is inside.
+function Module:__tostring()
+  if #self.child_names > 0 then
+    local lines = {}
+    for i, name in ipairs(self.child_names) do
+      lines[i] = ("  (%s) %s"):format(name, tostring(self[name]):gsub("\n", "\n  "))
+    end
+    return ("%s(\n%s\n)"):format(self.kind, table.concat(lines, "\n"))
+  end
+  local parts = {}
+  for i = 1, self.arguments.n do parts[i] = argument_text(self.arguments[i]) end
+  return ("%s(%s)"):format(self.kind, table.concat(parts, ", "))
+end
+
+--- What a network is made of, as plain data: {kind, arguments}, layers among the arguments as such tables again.
+--- nn.build makes the network from it (with fresh weights).
+function nn.describe(value, owner)
+  if type(value) == "table" and value.kind and value.forward then
+    local arguments = {}
+    for i = 1, value.arguments.n do arguments[i] = nn.describe(value.arguments[i], value.kind) end
+    return { kind = value.kind, arguments = arguments }
+  elseif type(value) == "table" then
+    local copy = {}
+    for key, v in pairs(value) do copy[key] = nn.describe(v, owner) end
+    return copy
+  elseif type(value) == "function" or type(value) == "userdata" then
+    errors.raise("a %s holds a %s and so cannot be written to a file; make a class of it with nn.class", owner, type(value))
+  end
+  return value
+end
+
+--- Makes the network that nn.describe described. Returns nil, message when a layer is unknown or its arguments are wrong.
+function nn.build(description)
+  if type(description) ~= "table" then return description end
+  if description.kind == nil then
+    local copy = {}
+    for key, v in pairs(description) do
+      local built, message = nn.build(v)
+      if message then return nil, message end
+      copy[key] = built
+    end
+    return copy
+  end
+  local class = type(description.kind) == "string" and nn.find_class(description.kind)
+  if not class then
+    return nil, ("layer '%s' is unknown: if it is your own, make its class (nn.class) before loading"):format(description.kind)
+  end
+  local arguments = {}
+  for i, v in ipairs(description.arguments or {}) do
+    local built, message = nn.build(v)
+    if message then return nil, message end
+    arguments[i] = built
+  end
+  local made, layer = pcall(class, table.unpack(arguments))
+  if not made then return nil, ("layer %s: %s"):format(description.kind, layer) end
+  return layer
+end
+
+return setmetatable(nn, {
+  --- nn.Conv2d loads nn/conv2d.lua
+  __index = function(self, kind)
+    local class = nn.find_class(kind)
+    if not class then errors.raise("nn has no layer '%s'%s", tostring(kind), errors.hint(kind, nn.kinds())) end
+    rawset(self, kind, class)
+    return class
+  end,
+})
