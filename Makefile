@@ -38,12 +38,14 @@ endif
 
 BASE_SRC   := $(wildcard src/base/*.c)
 ENGINE_SRC := $(wildcard src/tensor/*.c src/kernels/*.c src/ops/*.c src/vision/*.c src/learn/*.c)
-HOST_SRC   := $(filter-out src/host/engine.c,$(wildcard src/host/*.c))
+SHARED_SRC := src/host/isa.c src/host/system.c
+HOST_SRC   := $(filter-out src/host/engine.c $(SHARED_SRC),$(wildcard src/host/*.c))
 LUA_SRC    := $(shell find lua -name '*.lua' | LC_ALL=C sort)
 DKJSON     := $(firstword $(wildcard /usr/share/lua/5.4/dkjson.lua) dkjson.lua)
 
 BASE_OBJ  := $(BASE_SRC:src/%.c=$(BUILD)/%.o) $(BUILD)/bundle.o
 HOST_OBJ  := $(HOST_SRC:src/%.c=$(BUILD)/%.o)
+SHARED_OBJ := $(SHARED_SRC:src/%.c=$(BUILD)/%.o)
 ISA_OBJ   := $(ISAS:%=$(BUILD)/engine-%.o)
 
 all: $(BUILD)/feral $(BUILD)/feral.so  ## build ./feral, and build/feral.so for a stock lua5.4
@@ -53,10 +55,10 @@ feral: $(BUILD)/feral
 	ln -sf $< $@
 endif
 
-$(BUILD)/feral: $(HOST_OBJ) $(BUILD)/host/isa.o $(BASE_OBJ) $(ISA_OBJ)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(sort $^) $(HOST_LDLIBS) $(LDLIBS)
+$(BUILD)/feral: $(HOST_OBJ) $(SHARED_OBJ) $(BASE_OBJ) $(ISA_OBJ)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(HOST_LDLIBS) $(LDLIBS)
 
-$(BUILD)/feral.so: $(BUILD)/host/isa.o $(BASE_OBJ) $(ISA_OBJ)
+$(BUILD)/feral.so: $(SHARED_OBJ) $(BASE_OBJ) $(ISA_OBJ)
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # The floors from tensor up are compiled once an instruction set; each set's objects become one that shows a single name,

@@ -6,6 +6,7 @@
 
 #include "../base/bundle.h"
 #include "engine.h"
+#include "system.h"
 
 /* ---- which instruction set ---- */
 
@@ -132,8 +133,9 @@ void engine_register(lua_State *L) {
   lua_seti(L, -2, 2);
   lua_pop(L, 2);
   luaL_requiref(L, "feral.core.engine", open_engine, 0);
+  luaL_requiref(L, "feral.core.system", open_system, 0);
   luaL_requiref(L, "feral.core.tensor", find_core(L, "tensor"), 0); /* every other module pushes tensors */
-  lua_pop(L, 2);
+  lua_pop(L, 3);
 }
 
 int luaopen_feral(lua_State *L) {
