@@ -37,12 +37,7 @@ end
 assert(loaded > 0, "no test file matches")
 
 local runner = luaunit.LuaUnit.new()
-runner:setOutputType("text")
-for i, option in ipairs(options) do
-  if option == "-v" then runner.verbosity = luaunit.VERBOSITY_VERBOSE end
-  if option == "-p" then runner.patternIncludeFilter = { options[i + 1] } end
-end
-runner:runSuite()
+runner:runSuite("--output", "text", table.unpack(options)) -- never without one: it would read our own arguments
 local result = runner.result
 local failed = result.failureCount + result.errorCount
 if result.skippedCount > 0 then
