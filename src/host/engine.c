@@ -11,7 +11,8 @@
   X(arith)                                                                                                 \
   X(reduce)                                                                                                \
   X(index)                                                                                                 \
-  X(matmul)
+  X(matmul)                                                                                                \
+  X(files)
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
 #define ENTRY(name) {#name, luaopen_feral_core_##name},
