@@ -109,7 +109,7 @@ deps:  ## install what build, demo and tests need (Debian packages)
 dev-deps: deps  ## install what lint and format need
 	$(call APT,$(DEV_DEPS))
 
-test: $(BUILD)/feral $(BUILD)/feral.so  ## run all tests
+test: deps $(BUILD)/feral $(BUILD)/feral.so  ## run all tests
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BUILD)/feral tests/run.lua $(TESTS)
 test-f64:  ## the same with tensors of double, where gradients are checked to 1e-6
 	$(MAKE) BUILD=build-f64 REAL=double ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O2 test
@@ -117,12 +117,33 @@ test-san:  ## the same under AddressSanitizer and UBSan, leaks included
 	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp \
 	$(MAKE) BUILD=build-san ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O1 SAN="-fsanitize=address,undefined -fno-omit-frame-pointer" test
 
+run: all  ## start the prompt
+	./feral
+demo: deps all  ## learn expressions from drawn faces, about two minutes
+	./feral examples/demo.lua
+bench: all  ## measure the networks of tests/bench
+	./feral tests/bench/nets.lua
+
+lint:  ## clang-format, clang-tidy, cppcheck, luacheck (make dev-deps installs them)
+	clang-format --dry-run -Werror $(shell find src -name '*.[ch]')
+	luacheck -q lua tests examples
+	cppcheck -q --error-exitcode=1 --enable=warning,performance --inline-suppr --std=c11 \
+	  --suppress=missingIncludeSystem -j2 src
+	printf '%s\n' $(BASE_SRC) $(ENGINE_SRC) $(wildcard src/host/*.c) | xargs -P2 -n4 sh -c \
+	  'clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -mavx2 -mfma -fopenmp $(CPPFLAGS) $(ISAS:%=-DISA_%) 2>/dev/null' tidy
+format:  ## lay out the C sources
+	clang-format -i $(shell find src -name '*.[ch]')
+
+install: all  ## copy the program and the module to PREFIX (default /usr/local)
+	install -D $(BUILD)/feral $(DESTDIR)$(PREFIX)/bin/feral
+	install -D $(BUILD)/feral.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/feral.so
+
 clean:  ## remove what make built
 	rm -rf build build-* feral compile_commands.json
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: all test test-f64 test-san deps dev-deps clean help
+.PHONY: all run demo bench lint format install test test-f64 test-san deps dev-deps clean help
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

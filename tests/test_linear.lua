@@ -45,7 +45,7 @@ end
 function T.test_survives_lack_of_memory()
   local layer, x = nn.Linear(4, 3), check.randn(2, 4)
   check.survives_lack_of_memory(function()
-    local open <close> = tensor.scope() -- luacheck: ignore
+    local _open <close> = tensor.scope()
     layer(x):sum():backward()
   end)
 end

@@ -117,7 +117,7 @@ function autograd.backward(t, grad)
     grad = create.full(t.shape, 1)
   end
   accumulate(root, grad)
-  local guard <close> = autograd.no_grad()
+  local _guard <close> = autograd.no_grad()
   for _, n in ipairs(unwinding_order(root)) do
     if n.grad then unwind(n) end
   end
@@ -130,7 +130,7 @@ function autograd.no_grad(fn, ...)
   local guard = setmetatable({ before = enabled }, guard_type)
   enabled = false
   if not fn then return guard end
-  local active <close> = guard -- luacheck: ignore
+  local _active <close> = guard
   return fn(...)
 end
 
@@ -156,7 +156,7 @@ end
 --- Raises when t takes part in a recording: what is written into it would change what backward computes with.
 function autograd.check_in_place(t, name)
   if enabled and node(t) then
-    errors.raise("%s: in-place change of a tensor that gradients depend on; use it under no_grad, or the form that makes a new one",
+    errors.raise("%s: in-place change of a tensor that gradients depend on; work under no_grad, or on a new tensor",
       name)
   end
 end

@@ -50,6 +50,20 @@ function metrics.accuracy(labels, predictions)
   return right / #labels
 end
 
+--- The mean over the classes that occur of the share of their samples that was predicted right.
+function metrics.balanced(labels, predictions)
+  labels, predictions = list_of(labels, "labels"), list_of(predictions, "predictions")
+  if #labels ~= #predictions then errors.raise("balanced: %d labels but %d predictions", #labels, #predictions) end
+  local count, right = {}, {}
+  for i, t in ipairs(labels) do
+    count[t] = (count[t] or 0) + 1
+    right[t] = (right[t] or 0) + (predictions[i] == t and 1 or 0)
+  end
+  local sum, classes = 0, 0
+  for t, n in pairs(count) do sum, classes = sum + right[t] / n, classes + 1 end
+  return sum / classes
+end
+
 --- Wilson's score interval for k right of n (Wilson 1927).
 ---@param k integer
 ---@param n integer

@@ -86,7 +86,7 @@ end
 --- The n x n identity.
 function tensor.eye(n)
   local t = create.full({ n, n }, 0)
-  local guard <close> = scope.scope()
+  local _guard <close> = scope.scope()
   for i = 1, n do create.fill_(view.select(view.select(t, 1, i), 1, i), 1) end
   return t
 end

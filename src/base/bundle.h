@@ -10,8 +10,8 @@ typedef struct BundleFile {
 
 extern const BundleFile bundle_files[];
 
-#define BUNDLE_FILE(name, path)                                                                             \
-  extern const char name[], name##_end[];                                                                  \
+#define BUNDLE_FILE(name, path)                                                                                        \
+  extern const char name[], name##_end[];                                                                              \
   __asm__(".section .rodata\n" #name ":\n.incbin \"" path "\"\n" #name "_end:\n.byte 0\n.text\n");
 
 #endif

@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *reason(void) { return strerror(errno); }
+static const char *reason(void) {
+  return strerror(errno);
+}
 
 /* ---- reading ---- */
 
@@ -114,7 +116,9 @@ const char *files_write(FileWriter *writer, const void *data, size_t size) {
 }
 
 /* A device or a file system that cannot flush says EINVAL, and has nothing to flush. */
-static bool flush(int file) { return fsync(file) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS; }
+static bool flush(int file) {
+  return fsync(file) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+}
 
 /* The new name itself reaches the disk with the folder it stands in. */
 static bool flush_folder(const char *path) {

@@ -8,8 +8,12 @@
 #ifdef _OPENMP
 #  include <omp.h>
 #else
-static inline int omp_get_max_threads(void) { return 1; }
-static inline int omp_get_thread_num(void) { return 0; }
+static inline int omp_get_max_threads(void) {
+  return 1;
+}
+static inline int omp_get_thread_num(void) {
+  return 0;
+}
 #endif
 
 /* Below this many numbers a loop is not worth waking a second thread. */

@@ -32,7 +32,9 @@ static inline RngBlock rng_block(uint64_t seed, uint64_t stream, uint64_t index)
 }
 
 /* A word as a float in [0, 1), on the grid of 2^-24. */
-static inline float rng_unit(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
+static inline float rng_unit(uint32_t word) {
+  return (float)(word >> 8) * 0x1p-24f;
+}
 
 /* Number i of a stream, uniform in [0, 1). */
 static inline float rng_uniform(uint64_t seed, uint64_t stream, uint64_t i) {

@@ -24,9 +24,15 @@ enum { VLANES = VBYTES / sizeof(real) };
 typedef real vreal __attribute__((vector_size(VBYTES)));
 typedef real vreal_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
 
-static inline vreal vload(const real *p) { return *(const vreal_unaligned *)p; }
-static inline void vstore(real *p, vreal v) { *(vreal_unaligned *)p = v; }
-static inline vreal vset(real x) { return x - (vreal){0}; }
+static inline vreal vload(const real *p) {
+  return *(const vreal_unaligned *)p;
+}
+static inline void vstore(real *p, vreal v) {
+  *(vreal_unaligned *)p = v;
+}
+static inline vreal vset(real x) {
+  return x - (vreal){0};
+}
 
 /* The first n lanes of p, zero in the rest; and the other way. */
 static inline vreal vload_part(const real *p, int n) {
@@ -34,7 +40,9 @@ static inline vreal vload_part(const real *p, int n) {
   memcpy(&v, p, (size_t)n * sizeof(real));
   return v;
 }
-static inline void vstore_part(real *p, vreal v, int n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+static inline void vstore_part(real *p, vreal v, int n) {
+  memcpy(p, &v, (size_t)n * sizeof(real));
+}
 
 /* What comparing two vectors gives: all bits set in the lanes where it holds. */
 typedef __typeof__((vreal){0} < (vreal){0}) vmask;
@@ -42,8 +50,12 @@ typedef __typeof__((vreal){0} < (vreal){0}) vmask;
 static inline vreal vselect(vmask where, vreal a, vreal b) {
   return (vreal)((where & (vmask)a) | (~where & (vmask)b));
 }
-static inline vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
-static inline vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
+static inline vreal vmax(vreal a, vreal b) {
+  return vselect(a > b, a, b);
+}
+static inline vreal vmin(vreal a, vreal b) {
+  return vselect(a < b, a, b);
+}
 
 /* The sum of the lanes, halves folded onto each other. */
 static inline real vsum(vreal v) {
@@ -104,6 +116,8 @@ static inline vreal vtanh(vreal x) {
 
 #endif
 
-static inline vreal vsigmoid(vreal x) { return 1 / (1 + vexp(-x)); }
+static inline vreal vsigmoid(vreal x) {
+  return 1 / (1 + vexp(-x));
+}
 
 #endif

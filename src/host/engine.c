@@ -3,16 +3,18 @@
 
 #include <stddef.h>
 
-#define MODULES(X)                                                                                          \
-  X(tensor)                                                                                                \
-  X(scope)                                                                                                 \
-  X(create)                                                                                                \
-  X(view)                                                                                                  \
-  X(arith)                                                                                                 \
-  X(reduce)                                                                                                \
-  X(index)                                                                                                 \
-  X(matmul)                                                                                                \
+/* clang-format off */
+#define MODULES(X) \
+  X(tensor) \
+  X(scope) \
+  X(create) \
+  X(view) \
+  X(arith) \
+  X(reduce) \
+  X(index) \
+  X(matmul) \
   X(files)
+/* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
 #define ENTRY(name) {#name, luaopen_feral_core_##name},

@@ -12,22 +12,29 @@
 
 #ifdef ISA_avx512
 extern const EngineModule engine_modules_avx512[];
-static int has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
+static int has_avx512(void) {
+  return __builtin_cpu_supports("x86-64-v4");
+}
 #endif
 #ifdef ISA_avx2
 extern const EngineModule engine_modules_avx2[];
-static int has_avx2(void) { return __builtin_cpu_supports("x86-64-v3"); }
+static int has_avx2(void) {
+  return __builtin_cpu_supports("x86-64-v3");
+}
 #endif
 #ifdef ISA_baseline
 extern const EngineModule engine_modules_baseline[];
-static int has_baseline(void) { return 1; }
+static int has_baseline(void) {
+  return 1;
+}
 #endif
 
 static const struct {
   const char *name;
   const EngineModule *modules;
   int (*supported)(void);
-} isas[] = { /* best first */
+} isas[] = {
+/* best first */
 #ifdef ISA_avx512
     {"avx512", engine_modules_avx512, has_avx512},
 #endif
@@ -51,7 +58,9 @@ const EngineModule *isa_modules(lua_State *L) {
   return isas[chosen].modules;
 }
 
-const char *isa_name(void) { return chosen < 0 ? "none" : isas[chosen].name; }
+const char *isa_name(void) {
+  return chosen < 0 ? "none" : isas[chosen].name;
+}
 
 /* ---- require ---- */
 

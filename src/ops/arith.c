@@ -11,31 +11,31 @@
 /* ---- kernels ---- */
 
 /* One row of out = a op b; the three usual kinds of row are loops that the compiler turns into vectors. */
-#define BINARY_ROW(name, out_type, expression)                                                              \
-  static void name##_row(long n, char *const *at, const long *step, const void *context) {                 \
-    (void)context;                                                                                          \
-    const long item = sizeof(real);                                                                         \
-    if (step[0] == (long)sizeof(out_type) && step[1] == item && step[2] == item) {                         \
-      out_type *out = (out_type *)at[0];                                                                    \
-      const real *left = (const real *)at[1], *right = (const real *)at[2];                                \
-      for (long i = 0; i < n; i++) {                                                                        \
-        real a = left[i], b = right[i];                                                                     \
-        out[i] = (out_type)(expression);                                                                    \
-      }                                                                                                     \
-    } else if (step[0] == (long)sizeof(out_type) && step[1] == item && step[2] == 0) {                     \
-      out_type *out = (out_type *)at[0];                                                                    \
-      const real *left = (const real *)at[1];                                                              \
-      real b = *(const real *)at[2];                                                                        \
-      for (long i = 0; i < n; i++) {                                                                        \
-        real a = left[i];                                                                                   \
-        out[i] = (out_type)(expression);                                                                    \
-      }                                                                                                     \
-    } else {                                                                                                \
-      for (long i = 0; i < n; i++) {                                                                        \
-        real a = *(const real *)(at[1] + i * step[1]), b = *(const real *)(at[2] + i * step[2]);           \
-        *(out_type *)(at[0] + i * step[0]) = (out_type)(expression);                                       \
-      }                                                                                                     \
-    }                                                                                                       \
+#define BINARY_ROW(name, out_type, expression)                                                                         \
+  static void name##_row(long n, char *const *at, const long *step, const void *context) {                             \
+    (void)context;                                                                                                     \
+    const long item = sizeof(real);                                                                                    \
+    if (step[0] == (long)sizeof(out_type) && step[1] == item && step[2] == item) {                                     \
+      out_type *out = (out_type *)at[0];                                                                               \
+      const real *left = (const real *)at[1], *right = (const real *)at[2];                                            \
+      for (long i = 0; i < n; i++) {                                                                                   \
+        real a = left[i], b = right[i];                                                                                \
+        out[i] = (out_type)(expression);                                                                               \
+      }                                                                                                                \
+    } else if (step[0] == (long)sizeof(out_type) && step[1] == item && step[2] == 0) {                                 \
+      out_type *out = (out_type *)at[0];                                                                               \
+      const real *left = (const real *)at[1];                                                                          \
+      real b = *(const real *)at[2];                                                                                   \
+      for (long i = 0; i < n; i++) {                                                                                   \
+        real a = left[i];                                                                                              \
+        out[i] = (out_type)(expression);                                                                               \
+      }                                                                                                                \
+    } else {                                                                                                           \
+      for (long i = 0; i < n; i++) {                                                                                   \
+        real a = *(const real *)(at[1] + i * step[1]), b = *(const real *)(at[2] + i * step[2]);                       \
+        *(out_type *)(at[0] + i * step[0]) = (out_type)(expression);                                                   \
+      }                                                                                                                \
+    }                                                                                                                  \
   }
 
 BINARY_ROW(add, real, a + b)
@@ -52,22 +52,22 @@ BINARY_ROW(le, uint8_t, a <= b)
 BINARY_ROW(gt, uint8_t, a > b)
 BINARY_ROW(ge, uint8_t, a >= b)
 
-#define UNARY_ROW(name, expression)                                                          \
-  static void name##_row(long n, char *const *at, const long *step, const void *context) {   \
-    (void)context;                                                                           \
-    if (step[0] == (long)sizeof(real) && step[1] == (long)sizeof(real)) {                    \
-      real *out = (real *)at[0];                                                             \
-      const real *in = (const real *)at[1];                                                  \
-      for (long i = 0; i < n; i++) {                                                         \
-        real x = in[i];                                                                      \
-        out[i] = (real)(expression);                                                         \
-      }                                                                                      \
-    } else {                                                                                 \
-      for (long i = 0; i < n; i++) {                                                         \
-        real x = *(const real *)(at[1] + i * step[1]);                                       \
-        *(real *)(at[0] + i * step[0]) = (real)(expression);                                 \
-      }                                                                                      \
-    }                                                                                        \
+#define UNARY_ROW(name, expression)                                                                                    \
+  static void name##_row(long n, char *const *at, const long *step, const void *context) {                             \
+    (void)context;                                                                                                     \
+    if (step[0] == (long)sizeof(real) && step[1] == (long)sizeof(real)) {                                              \
+      real *out = (real *)at[0];                                                                                       \
+      const real *in = (const real *)at[1];                                                                            \
+      for (long i = 0; i < n; i++) {                                                                                   \
+        real x = in[i];                                                                                                \
+        out[i] = (real)(expression);                                                                                   \
+      }                                                                                                                \
+    } else {                                                                                                           \
+      for (long i = 0; i < n; i++) {                                                                                   \
+        real x = *(const real *)(at[1] + i * step[1]);                                                                 \
+        *(real *)(at[0] + i * step[0]) = (real)(expression);                                                           \
+      }                                                                                                                \
+    }                                                                                                                  \
   }
 
 UNARY_ROW(neg, -x)
@@ -83,29 +83,29 @@ UNARY_ROW(round, nearbyint(x))
 UNARY_ROW(isnan, x != x)
 
 /* The functions that simd.h has for whole vectors. Every element goes through the vector code, wherever it lies. */
-#define VECTOR_ROW(name, function)                                                           \
-  static void name##_row(long n, char *const *at, const long *step, const void *context) {   \
-    (void)context;                                                                           \
-    for (long i = 0; i < n; i += VLANES) {                                                   \
-      int lanes = n - i < VLANES ? (int)(n - i) : VLANES;                                    \
-      real x[VLANES] = {0};                                                                  \
-      for (int j = 0; j < lanes; j++) x[j] = *(const real *)(at[1] + (i + j) * step[1]);     \
-      vstore(x, function(vload(x)));                                                         \
-      for (int j = 0; j < lanes; j++) *(real *)(at[0] + (i + j) * step[0]) = x[j];           \
-    }                                                                                        \
+#define VECTOR_ROW(name, function)                                                                                     \
+  static void name##_row(long n, char *const *at, const long *step, const void *context) {                             \
+    (void)context;                                                                                                     \
+    for (long i = 0; i < n; i += VLANES) {                                                                             \
+      int lanes = n - i < VLANES ? (int)(n - i) : VLANES;                                                              \
+      real x[VLANES] = {0};                                                                                            \
+      for (int j = 0; j < lanes; j++) x[j] = *(const real *)(at[1] + (i + j) * step[1]);                               \
+      vstore(x, function(vload(x)));                                                                                   \
+      for (int j = 0; j < lanes; j++) *(real *)(at[0] + (i + j) * step[0]) = x[j];                                     \
+    }                                                                                                                  \
   }
 
 VECTOR_ROW(exp, vexp)
 VECTOR_ROW(tanh, vtanh)
 VECTOR_ROW(sigmoid, vsigmoid)
 
-#define CONVERT_ROW(from, to, expression)                                                                 \
-  static void from##_to_##to##_row(long n, char *const *at, const long *step, const void *context) {      \
-    (void)context;                                                                                        \
-    for (long i = 0; i < n; i++) {                                                                        \
-      from x = *(const from *)(at[1] + i * step[1]);                                                      \
-      *(to *)(at[0] + i * step[0]) = (to)(expression);                                                    \
-    }                                                                                                     \
+#define CONVERT_ROW(from, to, expression)                                                                              \
+  static void from##_to_##to##_row(long n, char *const *at, const long *step, const void *context) {                   \
+    (void)context;                                                                                                     \
+    for (long i = 0; i < n; i++) {                                                                                     \
+      from x = *(const from *)(at[1] + i * step[1]);                                                                   \
+      *(to *)(at[0] + i * step[0]) = (to)(expression);                                                                 \
+    }                                                                                                                  \
   }
 
 /* Towards integers: to the nearest, clamped to what the type holds; a NaN becomes 0. */
@@ -116,7 +116,7 @@ static double clamp_to(double x, double low, double high) {
 CONVERT_ROW(uint8_t, real, x)
 CONVERT_ROW(uint8_t, int32_t, x)
 CONVERT_ROW(int32_t, real, x)
-CONVERT_ROW(int32_t, uint8_t, x < 0 ? 0 : x > 255 ? 255 : x)
+CONVERT_ROW(int32_t, uint8_t, x<0 ? 0 : x> 255 ? 255 : x)
 CONVERT_ROW(real, uint8_t, clamp_to(x, 0, 255))
 CONVERT_ROW(real, int32_t, clamp_to(x, INT32_MIN, INT32_MAX))
 
@@ -147,11 +147,20 @@ typedef struct BinaryOp {
 } BinaryOp;
 
 static const BinaryOp binary_ops[] = {
-    {"add", add_row, DTYPE_REAL},         {"sub", sub_row, DTYPE_REAL},         {"mul", mul_row, DTYPE_REAL},
-    {"div", div_row, DTYPE_REAL},         {"pow", pow_row, DTYPE_REAL},         {"maximum", maximum_row, DTYPE_REAL},
-    {"minimum", minimum_row, DTYPE_REAL}, {"eq", eq_row, DTYPE_U8},             {"ne", ne_row, DTYPE_U8},
-    {"lt", lt_row, DTYPE_U8},             {"le", le_row, DTYPE_U8},             {"gt", gt_row, DTYPE_U8},
-    {"ge", ge_row, DTYPE_U8},             {NULL, NULL, DTYPE_REAL},
+    {"add", add_row, DTYPE_REAL},
+    {"sub", sub_row, DTYPE_REAL},
+    {"mul", mul_row, DTYPE_REAL},
+    {"div", div_row, DTYPE_REAL},
+    {"pow", pow_row, DTYPE_REAL},
+    {"maximum", maximum_row, DTYPE_REAL},
+    {"minimum", minimum_row, DTYPE_REAL},
+    {"eq", eq_row, DTYPE_U8},
+    {"ne", ne_row, DTYPE_U8},
+    {"lt", lt_row, DTYPE_U8},
+    {"le", le_row, DTYPE_U8},
+    {"gt", gt_row, DTYPE_U8},
+    {"ge", ge_row, DTYPE_U8},
+    {NULL, NULL, DTYPE_REAL},
 };
 
 typedef struct UnaryOp {
@@ -160,12 +169,13 @@ typedef struct UnaryOp {
 } UnaryOp;
 
 static const UnaryOp unary_ops[] = {
-    {"neg", neg_row},     {"abs", abs_row}, {"sign", sign_row}, {"sqrt", sqrt_row},   {"exp", exp_row},
-    {"log", log_row},     {"sin", sin_row}, {"cos", cos_row},   {"floor", floor_row}, {"ceil", ceil_row},
+    {"neg", neg_row},     {"abs", abs_row},   {"sign", sign_row},       {"sqrt", sqrt_row},   {"exp", exp_row},
+    {"log", log_row},     {"sin", sin_row},   {"cos", cos_row},         {"floor", floor_row}, {"ceil", ceil_row},
     {"round", round_row}, {"tanh", tanh_row}, {"sigmoid", sigmoid_row}, {"isnan", isnan_row}, {NULL, NULL},
 };
 
-/* An operand: the tensor at 'arg' (a real copy of an integer one is pushed), or a number as a tensor of no dimensions. */
+/* An operand: the tensor at 'arg' (a real copy of an integer one is pushed), or a number as a tensor of no dimensions.
+ */
 static const Tensor *check_operand(lua_State *L, int arg, const char *op, Tensor *number, real *value) {
   if (lua_type(L, arg) == LUA_TNUMBER) {
     *value = (real)lua_tonumber(L, arg);
@@ -182,7 +192,8 @@ static const Tensor *check_operand(lua_State *L, int arg, const char *op, Tensor
 }
 
 /* The result lies as the operand that has the result's shape. */
-static Tensor *push_result(lua_State *L, const BinaryOp *op, const Tensor *a, const Tensor *b, int ndim, const long *shape) {
+static Tensor *push_result(lua_State *L, const BinaryOp *op, const Tensor *a, const Tensor *b, int ndim,
+                           const long *shape) {
   for (int i = 0; i < 2; i++) {
     const Tensor *t = i == 0 ? a : b;
     if (t->ndim == ndim && loop_fits(t, ndim, shape) && tensor_numel(t) > 1 && tensor_is_dense(t)) {
@@ -217,7 +228,8 @@ static int l_binary_in_place(lua_State *L) {
   Tensor *t = tensor_check_dtype(L, 1, DTYPE_REAL);
   const Tensor *other = check_operand(L, 2, op->name, &number, &value);
   if (!loop_fits(other, t->ndim, t->shape))
-    tensor_error(L, "%s_: shape %s does not broadcast to %s", op->name, tensor_describe(L, other), tensor_describe(L, t));
+    tensor_error(L, "%s_: shape %s does not broadcast to %s", op->name, tensor_describe(L, other),
+                 tensor_describe(L, t));
   loop_run(3, (const Tensor *const[]){t, t, other}, op->row, NULL);
   lua_pushvalue(L, 1);
   return 1;

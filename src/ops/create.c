@@ -95,7 +95,9 @@ static int l_fill_in_place(lua_State *L) {
 }
 
 /* Seed and stream at arg and arg + 1. */
-static uint64_t check_counter(lua_State *L, int arg) { return (uint64_t)luaL_checkinteger(L, arg); }
+static uint64_t check_counter(lua_State *L, int arg) {
+  return (uint64_t)luaL_checkinteger(L, arg);
+}
 
 static Tensor *check_rows(lua_State *L, int arg, DType dtype) {
   Tensor *t = tensor_check_dtype(L, arg, dtype);
@@ -159,7 +161,8 @@ static void fill_from_table(lua_State *L, const Tensor *t, int d, long offset) {
   }
   if (!lua_istable(L, -1) || (long)luaL_len(L, -1) != t->shape[d])
     tensor_error(L, "rows of different lengths: dimension %d has %d elements in one and %s in another", d + 1,
-                 (int)t->shape[d], lua_istable(L, -1) ? lua_pushfstring(L, "%I", luaL_len(L, -1)) : luaL_typename(L, -1));
+                 (int)t->shape[d],
+                 lua_istable(L, -1) ? lua_pushfstring(L, "%I", luaL_len(L, -1)) : luaL_typename(L, -1));
   for (long i = 0; i < t->shape[d]; i++) {
     lua_geti(L, -1, i + 1);
     fill_from_table(L, t, d + 1, offset + i * t->stride[d]);
@@ -244,9 +247,18 @@ static int l_from_bytes(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"empty", l_empty},       {"full", l_full},           {"fill_", l_fill_in_place}, {"uniform_", l_uniform_in_place},
-    {"normal_", l_normal_in_place}, {"permutation", l_permutation}, {"from_table", l_from_table}, {"totable", l_totable},
-    {"item", l_item},         {"tobytes", l_tobytes},     {"from_bytes", l_from_bytes}, {NULL, NULL},
+    {"empty", l_empty},
+    {"full", l_full},
+    {"fill_", l_fill_in_place},
+    {"uniform_", l_uniform_in_place},
+    {"normal_", l_normal_in_place},
+    {"permutation", l_permutation},
+    {"from_table", l_from_table},
+    {"totable", l_totable},
+    {"item", l_item},
+    {"tobytes", l_tobytes},
+    {"from_bytes", l_from_bytes},
+    {NULL, NULL},
 };
 
 int luaopen_feral_core_create(lua_State *L) {

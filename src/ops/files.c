@@ -70,7 +70,8 @@ static int l_read(lua_State *L) {
   return error != NULL ? fail(L, path, error) : 1;
 }
 
-/* read_into(path, offset, t) -> t, its memory (row-major) filled with the file's bytes from 'offset' on; or nil, message */
+/* read_into(path, offset, t) -> t, its memory (row-major) filled with the file's bytes from 'offset' on; or nil,
+ * message */
 static int l_read_into(lua_State *L) {
   const char *path = check_path(L, 1);
   size_t offset = opt_count(L, 2, 0), size;
@@ -186,7 +187,9 @@ static const char *kind_of(DIR *dir, const struct dirent *entry) {
   return S_ISREG(s.st_mode) ? "file" : S_ISDIR(s.st_mode) ? "directory" : "other";
 }
 
-static int by_bytes(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_bytes(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* Sorts the list of 'count' strings at the top of the stack by their bytes, whatever the locale. */
 static void sort_names(lua_State *L, lua_Integer count) {
@@ -248,8 +251,13 @@ static int l_mkdir(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"look", l_look}, {"read", l_read},   {"read_into", l_read_into}, {"write_atomic", l_write_atomic},
-    {"list", l_list}, {"mkdir", l_mkdir}, {NULL, NULL},
+    {"look", l_look},
+    {"read", l_read},
+    {"read_into", l_read_into},
+    {"write_atomic", l_write_atomic},
+    {"list", l_list},
+    {"mkdir", l_mkdir},
+    {NULL, NULL},
 };
 
 int luaopen_feral_core_files(lua_State *L) {

@@ -69,7 +69,8 @@ static int compare_falling(const void *left, const void *right) {
 }
 
 /* The first 'keep' of each line of x (rows, n) in order; line: n items of scratch. */
-static void sort_lines(long rows, long n, long keep, bool falling, const real *x, Item *line, real *value, int32_t *position) {
+static void sort_lines(long rows, long n, long keep, bool falling, const real *x, Item *line, real *value,
+                       int32_t *position) {
   for (long r = 0; r < rows; r++) {
     for (long i = 0; i < n; i++) line[i] = (Item){x[r * n + i], (int32_t)(i + 1)};
     qsort(line, (size_t)n, sizeof *line, falling ? compare_falling : compare);
@@ -137,7 +138,8 @@ static int l_cat(lua_State *L) {
     const Tensor *t = tensor_check(L, 2 + i);
     if (!same_but(first, t, dim))
       tensor_error(L, "cat: tensor %d is %s of %s, the first %s of %s: they may differ in dimension %d alone", i + 1,
-                   tensor_describe(L, t), dtype_name(t->dtype), tensor_describe(L, first), dtype_name(first->dtype), dim + 1);
+                   tensor_describe(L, t), dtype_name(t->dtype), tensor_describe(L, first), dtype_name(first->dtype),
+                   dim + 1);
     shape[dim] += t->shape[dim];
   }
   bool image = first->ndim == 4 && tensor_is_layout(first, LAYOUT_IMAGE) && !tensor_is_layout(first, LAYOUT_ROWS);
@@ -235,8 +237,12 @@ static int scatter(lua_State *L, const char *op, PickMode mode) {
 }
 
 /* scatter_(x, dim, positions, y) -> x */
-static int l_scatter(lua_State *L) { return scatter(L, "scatter_", PICK_SCATTER); }
-static int l_scatter_add(lua_State *L) { return scatter(L, "scatter_add_", PICK_SCATTER_ADD); }
+static int l_scatter(lua_State *L) {
+  return scatter(L, "scatter_", PICK_SCATTER);
+}
+static int l_scatter_add(lua_State *L) {
+  return scatter(L, "scatter_add_", PICK_SCATTER_ADD);
+}
 
 /* cumsum(x, dim) */
 static int l_cumsum(lua_State *L) {
@@ -324,9 +330,9 @@ static int l_where(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"cat", l_cat},           {"index_select", l_index_select}, {"index_add_", l_index_add}, {"gather", l_gather},
-    {"scatter_", l_scatter},  {"scatter_add_", l_scatter_add},  {"cumsum", l_cumsum},        {"sort", l_sort},
-    {"topk", l_topk},         {"one_hot", l_one_hot},           {"where", l_where},          {NULL, NULL},
+    {"cat", l_cat},          {"index_select", l_index_select}, {"index_add_", l_index_add}, {"gather", l_gather},
+    {"scatter_", l_scatter}, {"scatter_add_", l_scatter_add},  {"cumsum", l_cumsum},        {"sort", l_sort},
+    {"topk", l_topk},        {"one_hot", l_one_hot},           {"where", l_where},          {NULL, NULL},
 };
 
 int luaopen_feral_core_index(lua_State *L) {

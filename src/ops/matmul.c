@@ -71,7 +71,8 @@ static int l_matmul(lua_State *L) {
   long batch = a->ndim == 3 ? a->shape[0] : 1;
   long m = a->shape[a->ndim - 2], k = a->shape[a->ndim - 1], n = b->shape[b->ndim - 1];
   Matrix ma = push_matrix(L, 1), mb = push_matrix(L, 2);
-  Tensor *c = tensor_push(L, DTYPE_REAL, a->ndim, (long[]){a->ndim == 3 ? batch : m, a->ndim == 3 ? m : n, n}, LAYOUT_ROWS);
+  Tensor *c =
+      tensor_push(L, DTYPE_REAL, a->ndim, (long[]){a->ndim == 3 ? batch : m, a->ndim == 3 ? m : n, n}, LAYOUT_ROWS);
   for (long i = 0; i < batch; i++) {
     multiply(m, n, k, &ma, &mb, tensor_reals(c) + i * m * n);
     ma.data += m * k;

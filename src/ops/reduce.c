@@ -87,7 +87,8 @@ static void extreme(const ReduceGeometry *g, const real *x, int sign, real *valu
 /* ---- bindings ---- */
 
 /* Reads (t, dim, keep) and pushes a row-major copy of t where needed; shape gets the result's. No dim: all of them. */
-static const Tensor *check_reduce(lua_State *L, const char *op, ReduceGeometry *g, int *ndim, long shape[TENSOR_MAX_DIMS]) {
+static const Tensor *check_reduce(lua_State *L, const char *op, ReduceGeometry *g, int *ndim,
+                                  long shape[TENSOR_MAX_DIMS]) {
   const Tensor *t = tensor_check_real(L, 1, op, 0);
   int dim = lua_isnoneornil(L, 2) ? -1 : tensor_check_dim(L, 2, t);
   bool keep = lua_toboolean(L, 3);
@@ -134,8 +135,12 @@ static int push_extreme(lua_State *L, const char *op, int sign) {
   return 2;
 }
 
-static int l_max(lua_State *L) { return push_extreme(L, "max: x", 1); }
-static int l_min(lua_State *L) { return push_extreme(L, "min: x", -1); }
+static int l_max(lua_State *L) {
+  return push_extreme(L, "max: x", 1);
+}
+static int l_min(lua_State *L) {
+  return push_extreme(L, "min: x", -1);
+}
 
 static const luaL_Reg functions[] = {{"sum", l_sum}, {"max", l_max}, {"min", l_min}, {NULL, NULL}};
 

@@ -1,13 +1,14 @@
-/* view.c -- other looks at the same numbers: select, narrow, reshape, permute ...; and copies where a look cannot do. */
+/* view.c -- other looks at the same numbers: select, narrow, reshape, permute ...; and copies where a look cannot do.
+ */
 #include <string.h>
 
 #include "../tensor/tensor.h"
 
 /* ---- shapes ---- */
 
-/* Strides that give t the new shape without a copy; false when its numbers lie too irregularly. Both shapes have the same
-   number of elements. Works from the last dimension back: a run of dimensions of t that lie evenly (each stride is the
-   next one's times its size) may be cut anew in any way. */
+/* Strides that give t the new shape without a copy; false when its numbers lie too irregularly. Both shapes have the
+   same number of elements. Works from the last dimension back: a run of dimensions of t that lie evenly (each stride is
+   the next one's times its size) may be cut anew in any way. */
 static bool reshape_strides(const Tensor *t, int ndim, const long *shape, long *stride) {
   int to = ndim - 1;
   for (int from = t->ndim - 1; from >= 0;) {
@@ -37,8 +38,9 @@ static int check_new_shape(lua_State *L, int arg, const Tensor *t, long shape[TE
       lua_geti(L, arg, d + 1);
     else
       lua_pushvalue(L, arg + d);
-    shape[d] = lua_isinteger(L, -1) && lua_tointeger(L, -1) == -1 && open < 0 ? -1
-                                                                             : tensor_check_size(L, lua_gettop(L), "reshape: a size", 1);
+    shape[d] = lua_isinteger(L, -1) && lua_tointeger(L, -1) == -1 && open < 0
+                   ? -1
+                   : tensor_check_size(L, lua_gettop(L), "reshape: a size", 1);
     lua_pop(L, 1);
     if (shape[d] < 0)
       open = d;
@@ -234,9 +236,18 @@ static int l_as_image(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"reshape", l_reshape},     {"select", l_select},       {"select_first", l_select_first}, {"narrow", l_narrow},
-    {"permute", l_permute},     {"transpose", l_transpose}, {"squeeze", l_squeeze},           {"unsqueeze", l_unsqueeze},
-    {"expand", l_expand},       {"contiguous", l_contiguous}, {"clone", l_clone},             {"as_image", l_as_image},
+    {"reshape", l_reshape},
+    {"select", l_select},
+    {"select_first", l_select_first},
+    {"narrow", l_narrow},
+    {"permute", l_permute},
+    {"transpose", l_transpose},
+    {"squeeze", l_squeeze},
+    {"unsqueeze", l_unsqueeze},
+    {"expand", l_expand},
+    {"contiguous", l_contiguous},
+    {"clone", l_clone},
+    {"as_image", l_as_image},
     {NULL, NULL},
 };
 

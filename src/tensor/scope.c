@@ -332,9 +332,14 @@ static int l_reset_peak(lua_State *L) {
 static const luaL_Reg scope_methods[] = {{"close", l_close}, {"leave", l_leave}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"scope", l_scope},         {"keep", l_keep},           {"trim", l_trim},
-    {"memory", l_memory},       {"memory_cap", l_memory_cap}, {"fail_after", l_fail_after},
-    {"reset_peak", l_reset_peak}, {NULL, NULL},
+    {"scope", l_scope},
+    {"keep", l_keep},
+    {"trim", l_trim},
+    {"memory", l_memory},
+    {"memory_cap", l_memory_cap},
+    {"fail_after", l_fail_after},
+    {"reset_peak", l_reset_peak},
+    {NULL, NULL},
 };
 
 int luaopen_feral_core_scope(lua_State *L) {

@@ -21,8 +21,12 @@ static const struct {
   size_t size;
 } dtypes[] = {[DTYPE_REAL] = {REAL_NAME, sizeof(real)}, [DTYPE_U8] = {"u8", 1}, [DTYPE_I32] = {"i32", 4}};
 
-const char *dtype_name(DType dtype) { return dtypes[dtype].name; }
-size_t dtype_size(DType dtype) { return dtypes[dtype].size; }
+const char *dtype_name(DType dtype) {
+  return dtypes[dtype].name;
+}
+size_t dtype_size(DType dtype) {
+  return dtypes[dtype].size;
+}
 
 long tensor_numel(const Tensor *t) {
   long n = 1;
@@ -66,7 +70,9 @@ bool tensor_is_dense(const Tensor *t) {
   return span == tensor_numel(t);
 }
 
-bool tensor_is(lua_State *L, int index) { return luaL_testudata(L, index, tensor_type) != NULL; }
+bool tensor_is(lua_State *L, int index) {
+  return luaL_testudata(L, index, tensor_type) != NULL;
+}
 
 /* ---- messages ---- */
 
@@ -81,7 +87,8 @@ int tensor_error(lua_State *L, const char *format, ...) {
   } else {
     lua_pop(L, 1);
   }
-  return lua_error(L);
+  lua_error(L);
+  __builtin_unreachable();
 }
 
 const char *tensor_describe(lua_State *L, const Tensor *t) {
@@ -100,7 +107,8 @@ void tensor_check_interrupt(lua_State *L) {
 
 Tensor *tensor_check(lua_State *L, int arg) {
   Tensor *t = luaL_checkudata(L, arg, tensor_type);
-  if (t->data == NULL) tensor_error(L, "argument %d is a released tensor: its scope has ended (keep() would have kept it)", arg);
+  if (t->data == NULL)
+    tensor_error(L, "argument %d is a released tensor: its scope has ended (keep() would have kept it)", arg);
   return t;
 }
 
@@ -112,8 +120,7 @@ Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype) {
 }
 
 Tensor *tensor_check_real(lua_State *L, int arg, const char *name, int ndim) {
-  if (!tensor_is(L, arg))
-    tensor_error(L, "%s must be a tensor, got %s", name, luaL_typename(L, arg));
+  if (!tensor_is(L, arg)) tensor_error(L, "%s must be a tensor, got %s", name, luaL_typename(L, arg));
   Tensor *t = tensor_check(L, arg);
   if (t->dtype != DTYPE_REAL) tensor_error(L, "%s must be " REAL_NAME ", got %s", name, dtype_name(t->dtype));
   if (ndim > 0 && t->ndim != ndim)
@@ -139,7 +146,8 @@ long tensor_check_size(lua_State *L, int arg, const char *name, long least) {
   if (!whole || lua_type(L, arg) != LUA_TNUMBER)
     tensor_error(L, "%s must be a whole number, got %s", name,
                  lua_isnoneornil(L, arg) ? "nothing" : luaL_tolstring(L, arg, NULL));
-  if (size < least || size > INT32_MAX) tensor_error(L, "%s must be %I or more, got %I", name, (lua_Integer)least, size);
+  if (size < least || size > INT32_MAX)
+    tensor_error(L, "%s must be %I or more, got %I", name, (lua_Integer)least, size);
   return (long)size;
 }
 
@@ -249,7 +257,7 @@ Tensor *tensor_push_in_layout(lua_State *L, int index, TensorLayout layout) {
 
 /* ---- copies ---- */
 
-#define COPY_ROW(type) \
+#define COPY_ROW(type)                                                                                                 \
   for (long i = 0; i < n; i++) *(type *)(at[0] + i * step[0]) = *(const type *)(at[1] + i * step[1])
 
 static void copy_row(long n, char *const *at, const long *step, const void *context) {
@@ -271,7 +279,9 @@ void tensor_copy(const Tensor *dst, const Tensor *src) {
 
 /* ---- Lua ---- */
 
-void tensor_push_metatable(lua_State *L) { luaL_getmetatable(L, tensor_type); }
+void tensor_push_metatable(lua_State *L) {
+  luaL_getmetatable(L, tensor_type);
+}
 
 /* t.name: a method, else a computed field (shape, grad ...); t[i] goes through the method "select_first". */
 static int l_index(lua_State *L) {
@@ -380,15 +390,19 @@ static int l_set_locate(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"size", l_size}, {"dim", l_dim}, {"numel", l_numel}, {"strides", l_strides},
-    {"is_contiguous", l_is_contiguous}, {"is_released", l_is_released}, {NULL, NULL},
+    {"size", l_size},
+    {"dim", l_dim},
+    {"numel", l_numel},
+    {"strides", l_strides},
+    {"is_contiguous", l_is_contiguous},
+    {"is_released", l_is_released},
+    {NULL, NULL},
 };
 
 static const luaL_Reg getters[] = {{"shape", l_shape}, {"dtype", l_dtype}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"is_tensor", l_is_tensor}, {"node", l_node}, {"set_node", l_set_node}, {"set_locate", l_set_locate},
-    {NULL, NULL},
+    {"is_tensor", l_is_tensor}, {"node", l_node}, {"set_node", l_set_node}, {"set_locate", l_set_locate}, {NULL, NULL},
 };
 
 int luaopen_feral_core_tensor(lua_State *L) {

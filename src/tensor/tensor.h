@@ -41,10 +41,17 @@ size_t dtype_size(DType dtype);
 long tensor_numel(const Tensor *t);
 bool tensor_same_shape(const Tensor *a, const Tensor *b);
 bool tensor_is_layout(const Tensor *t, TensorLayout layout);
-bool tensor_is_dense(const Tensor *t); /* fills its span of memory without gap or overlap, in some order of dimensions */
-static inline real *tensor_reals(const Tensor *t) { return t->data; }
-static inline uint8_t *tensor_bytes(const Tensor *t) { return t->data; }
-static inline int32_t *tensor_ints(const Tensor *t) { return t->data; }
+bool tensor_is_dense(
+    const Tensor *t); /* fills its span of memory without gap or overlap, in some order of dimensions */
+static inline real *tensor_reals(const Tensor *t) {
+  return t->data;
+}
+static inline uint8_t *tensor_bytes(const Tensor *t) {
+  return t->data;
+}
+static inline int32_t *tensor_ints(const Tensor *t) {
+  return t->data;
+}
 
 /* True for a tensor, released or not. */
 bool tensor_is(lua_State *L, int index);
@@ -53,18 +60,18 @@ bool tensor_is(lua_State *L, int index);
 
 /* Raises 'message' with the script's own line in front and, inside a network, the layer's path behind. The format is
    lua_pushfstring's (%s %d %I %f %p) plus nothing; tensors are shown with tensor_describe. Never returns. */
-int tensor_error(lua_State *L, const char *format, ...);
+__attribute__((noreturn)) int tensor_error(lua_State *L, const char *format, ...);
 
-Tensor *tensor_check(lua_State *L, int arg);                                   /* any live tensor */
-Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype);                /* ... of this dtype */
-Tensor *tensor_check_real(lua_State *L, int arg, const char *name, int ndim);  /* real, ndim dimensions (0: any); 'name' is
-                                                                                  "op: what", for messages */
-Tensor *tensor_opt_real(lua_State *L, int arg, const char *name, int ndim);    /* the same; NULL for nil or none */
-int tensor_check_dim(lua_State *L, int arg, const Tensor *t);                  /* 1-based or negative -> 0-based */
-long tensor_check_size(lua_State *L, int arg, const char *name, long least);   /* a whole number >= least */
-int tensor_check_shape(lua_State *L, int arg, long shape[TENSOR_MAX_DIMS]);    /* sizes from a table, or from arguments
-                                                                                  arg, arg+1, ... */
-DType tensor_check_dtype_name(lua_State *L, int arg, DType otherwise);         /* nil -> otherwise */
+Tensor *tensor_check(lua_State *L, int arg);                                  /* any live tensor */
+Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype);               /* ... of this dtype */
+Tensor *tensor_check_real(lua_State *L, int arg, const char *name, int ndim); /* real, ndim dimensions (0: any); 'name'
+                                                                                 is "op: what", for messages */
+Tensor *tensor_opt_real(lua_State *L, int arg, const char *name, int ndim);   /* the same; NULL for nil or none */
+int tensor_check_dim(lua_State *L, int arg, const Tensor *t);                 /* 1-based or negative -> 0-based */
+long tensor_check_size(lua_State *L, int arg, const char *name, long least);  /* a whole number >= least */
+int tensor_check_shape(lua_State *L, int arg, long shape[TENSOR_MAX_DIMS]);   /* sizes from a table, or from arguments
+                                                                                 arg, arg+1, ... */
+DType tensor_check_dtype_name(lua_State *L, int arg, DType otherwise);        /* nil -> otherwise */
 
 /* Pushes "32x3x48x48" and returns it; the string lives as long as it is on the stack. */
 const char *tensor_describe(lua_State *L, const Tensor *t);
@@ -75,15 +82,16 @@ void tensor_check_interrupt(lua_State *L);
 /* ---- pushing (raise on lack of memory, with nothing to clean up) ---- */
 
 Tensor *tensor_push(lua_State *L, DType dtype, int ndim, const long *shape, TensorLayout layout); /* not initialised */
-Tensor *tensor_push_like(lua_State *L, const Tensor *t, DType dtype); /* same shape; the same order of strides if t is dense */
+Tensor *tensor_push_like(lua_State *L, const Tensor *t,
+                         DType dtype); /* same shape; the same order of strides if t is dense */
 Tensor *tensor_push_zeros(lua_State *L, DType dtype, int ndim, const long *shape, TensorLayout layout);
 /* A view of the storage of the tensor at 'index', its first element 'offset' elements after t->data. */
 Tensor *tensor_push_view(lua_State *L, int index, int ndim, const long *shape, const long *stride, long offset);
 /* Pushes the tensor at 'index' itself when it lies in 'layout' without gaps, else a copy that does. */
 Tensor *tensor_push_in_layout(lua_State *L, int index, TensorLayout layout);
 
-/* Memory of 'count' reals for one call, aligned to 64 bytes: pushes an object that owns it. scratch_release gives it back
-   at once, for the next call to take; where an error comes first the collector does. */
+/* Memory of 'count' reals for one call, aligned to 64 bytes: pushes an object that owns it. scratch_release gives it
+   back at once, for the next call to take; where an error comes first the collector does. */
 real *scratch_push(lua_State *L, size_t count);
 void scratch_release(lua_State *L, int index);
 
@@ -91,9 +99,6 @@ void scratch_release(lua_State *L, int index);
 void tensor_copy(const Tensor *dst, const Tensor *src);
 
 /* ---- modules ---- */
-
-/* Pushes the metatable of tensors; field "methods" holds the methods, "getters" the computed fields. */
-void tensor_push_metatable(lua_State *L);
 
 int luaopen_feral_core_tensor(lua_State *L); /* tensor.c: shape, dtype, data access, the autograd slot */
 int luaopen_feral_core_scope(lua_State *L);  /* scope.c: scopes, keep, release, memory */

@@ -57,7 +57,7 @@ end
 ---@param inputs Tensor[]  contiguous
 ---@param tolerance number|nil  default 1e-6
 function check.gradients(f, inputs, tolerance, message)
-  local open <close> = scope.scope() -- luacheck: ignore
+  local _open <close> = scope.scope()
   for _, t in ipairs(inputs) do autograd.requires_grad(t) end
   local out = f(table.unpack(inputs))
   local weights = check.randn(table.unpack(out.shape)) -- so that each output counts differently
@@ -65,7 +65,7 @@ function check.gradients(f, inputs, tolerance, message)
   if not check.is_double then return end
   local function value()
     return autograd.no_grad(function()
-      local inner <close> = scope.scope() -- luacheck: ignore
+      local _inner <close> = scope.scope()
       return (f(table.unpack(inputs)) * weights):sum():item()
     end)
   end

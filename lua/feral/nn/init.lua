@@ -112,7 +112,7 @@ local observer
 function nn.observe(f, fn)
   local before = observer
   observer = f
-  local done <close> = setmetatable({}, { __close = function() observer = before end }) -- luacheck: ignore
+  local _done <close> = setmetatable({}, { __close = function() observer = before end })
   return fn()
 end
 
@@ -164,7 +164,7 @@ end
 --- Copies tensors by their paths into this network. Raises where one is missing or has another shape.
 ---@param tensors table<string, Tensor>
 function Module:load_state(tensors)
-  local guard <close> = autograd.no_grad() -- luacheck: ignore
+  local _guard <close> = autograd.no_grad()
   for _, pair in ipairs(self:state()) do
     local path, own = pair[1], pair[2]
     local given = tensors[path]
@@ -228,7 +228,7 @@ end
 ---@return string
 function Module:summary(...)
   local sizes = type((...)) == "table" and (...) or { ... }
-  local open <close> = scope.scope() -- luacheck: ignore
+  local _open <close> = scope.scope()
   local shapes, was_training = {}, self.training
   self:eval()
   nn.observe(function(layer, out) shapes[layer] = table.concat(out.shape, "x", 2) end, function()

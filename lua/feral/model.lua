@@ -1,0 +1,144 @@
+--- model.lua: a trained network with all it needs to judge a raw photograph: its classes and its preprocessing.
+---
+--- A model file is safetensors. Its header's metadata holds "feral_model": JSON with the architecture (nn.describe), the
+--- classes, the preprocessing and a card. Loading builds the network from that description and runs no code.
+
+local nn = require "feral.nn"
+local json = require "feral.json"
+local random = require "feral.random"
+local safetensors = require "feral.safetensors"
+local autograd = require "feral.autograd"
+local core = require "feral.core.tensor"
+local create = require "feral.core.create"
+local ops = require "feral.ops"
+local errors = require "feral.errors"
+local preprocess = require "feral.preprocess"
+
+local model = {}
+
+---@class Model
+---@field net Module
+---@field classes string[]
+---@field preprocessing table  {height, width, channels, mean, std}
+---@field card table  free facts about the model: data, accuracy, settings
+local Model = {}
+Model.__index = Model
+
+--- Puts a network together with its classes and preprocessing.
+---@param net Module
+---@param options {classes: string[], preprocessing: table, card: table|nil}
+---@return Model
+function model.new(net, options)
+  options = errors.check_options("model.new", options, { classes = false, preprocessing = false, card = {} })
+  if not options.classes then errors.raise("model.new: option 'classes' is missing: a list of names") end
+  if not options.preprocessing then errors.raise("model.new: option 'preprocessing' is missing (a data set's or loader's)") end
+  return setmetatable({
+    net = net, classes = options.classes, card = options.card,
+    preprocessing = preprocess.check(options.preprocessing),
+  }, Model)
+end
+
+--- Writes the model. An old file of that name stays whole until the new one is complete.
+---@param path string
+---@return boolean|nil, string|nil  true, or nil and a message
+function Model:save(path)
+  local header = {
+    version = 1, architecture = nn.describe(self.net), classes = self.classes, preprocessing = self.preprocessing,
+    card = self.card,
+  }
+  return safetensors.save(path, self.net:state(), { feral_model = json.encode(header) })
+end
+
+local function is_list_of_strings(value)
+  if type(value) ~= "table" or #value == 0 then return false end
+  for _, v in ipairs(value) do
+    if type(v) ~= "string" then return false end
+  end
+  return true
+end
+
+--- Builds the network without using up random numbers of the script that loads it.
+local function build(architecture)
+  local before = random.state()
+  local net, message = nn.build(architecture)
+  random.set_state(before)
+  return net, message
+end
+
+--- Reads a model file.
+---@param path string
+---@return Model|nil, string|nil  the model in eval mode, or nil and a message
+function model.load(path)
+  local tensors, metadata = safetensors.load(path)
+  if not tensors then return nil, metadata end
+  if type(metadata.feral_model) ~= "string" then return nil, ("%s: tensors, but no feral model"):format(path) end
+  local header, message = json.decode(metadata.feral_model)
+  if type(header) ~= "table" then return nil, ("%s: its model header is damaged: %s"):format(path, message or "no object") end
+  if header.version ~= 1 then return nil, ("%s: a model of version %s, this feral reads 1"):format(path, header.version) end
+  if not is_list_of_strings(header.classes) then return nil, ("%s: its list of classes is damaged"):format(path) end
+  local checked, preprocessing = pcall(preprocess.check, header.preprocessing)
+  if not checked then return nil, ("%s: %s"):format(path, preprocessing) end
+  local net, wrong = build(header.architecture)
+  if not net or not net.load_state then return nil, ("%s: %s"):format(path, wrong or "its architecture is damaged") end
+  local fits, problem = pcall(net.load_state, net, tensors)
+  if not fits then return nil, ("%s: %s"):format(path, problem) end
+  return setmetatable({
+    net = net:eval(), classes = header.classes, preprocessing = preprocessing, card = header.card or {},
+  }, Model)
+end
+
+--- Class scores before softmax of a batch that is preprocessed already.
+---@param x Tensor  N x C x H x W
+---@return Tensor   N x classes
+function Model:logits(x)
+  local was_training = self.net.training
+  self.net:eval()
+  local out = autograd.no_grad(self.net, x)
+  if was_training then self.net:train() end
+  if out:dim() ~= 2 or out:size(2) ~= #self.classes then
+    errors.raise("model: the network gives %s, N x %d expected for its classes", table.concat(out.shape, "x"), #self.classes)
+  end
+  return out
+end
+
+--- Probabilities of the classes for raw images.
+---@param images Tensor|string|table  a u8 image C x H x W, a path, or a list of them
+---@return Tensor|nil, string|nil     N x classes, or nil and a message when an image cannot be read
+function Model:probabilities(images)
+  if core.is_tensor(images) or type(images) == "string" then images = { images } end
+  local batch, message = preprocess.batch(images, self.preprocessing)
+  if not batch then return nil, message end
+  return ops.softmax(self:logits(batch), 2)
+end
+
+---@class Prediction
+---@field class string  the most probable class
+---@field index integer  its number
+---@field probability number
+---@field probabilities number[]  of all classes, in the order of model.classes
+
+--- Says what is on raw images.
+---@param images Tensor|string|table  as for probabilities
+---@return Prediction|Prediction[]|nil, string|nil  one for one image, a list for a list; nil and a message on failure
+function Model:predict(images)
+  local single = core.is_tensor(images) or type(images) == "string"
+  local p, message = self:probabilities(images)
+  if not p then return nil, message end
+  local found = {}
+  for i, row in ipairs(create.totable(p)) do
+    local best = 1
+    for c = 2, #row do
+      if row[c] > row[best] then best = c end
+    end
+    found[i] = { class = self.classes[best], index = best, probability = row[best], probabilities = row }
+  end
+  return single and found[1] or found
+end
+
+function Model:__tostring()
+  local p = self.preprocessing
+  return ("model of %d classes (%s), %s parameters, images of %d x %d x %d"):format(#self.classes,
+    table.concat(self.classes, ", "), self.net:num_parameters(true), p.channels, p.height, p.width)
+end
+
+return model
