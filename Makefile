@@ -21,7 +21,7 @@ FLAGS_baseline :=
 
 # pkg-config's openblas may be another flavour's, so the OpenMP one is named
 LIBS_PKG := lua5.4 libturbojpeg
-CPPFLAGS += $(shell pkg-config --cflags $(LIBS_PKG) 2>/dev/null) -I/usr/include/stb \
+CPPFLAGS += $(shell pkg-config --cflags $(LIBS_PKG) 2>/dev/null) -isystem /usr/include/stb \
             -I/usr/include/$(shell $(CC) -print-multiarch)/openblas-openmp
 LDLIBS   += $(shell pkg-config --libs $(LIBS_PKG) 2>/dev/null || echo -llua5.4 -lturbojpeg) \
             -L/usr/lib/$(shell $(CC) -print-multiarch)/openblas-openmp -lopenblas -lm

@@ -190,7 +190,7 @@ end
 
 --- Takes up the checkpoint, if there is one.
 function Run:resume_from(path)
-  if not files.exists(path) then return end
+  if not files.look(path) then return end
   local ok, message = checkpoint.load(path, self)
   if not ok then errors.raise("fit: cannot resume: %s", message) end
   if self.progress then

@@ -13,7 +13,8 @@
   X(reduce) \
   X(index) \
   X(matmul) \
-  X(files)
+  X(files) \
+  X(draw)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
