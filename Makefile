@@ -114,7 +114,7 @@ test: deps $(BUILD)/feral $(BUILD)/feral.so  ## run all tests
 test-f64:  ## the same with tensors of double, where gradients are checked to 1e-6
 	$(MAKE) BUILD=build-f64 REAL=double ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O2 test
 test-san:  ## the same under AddressSanitizer and UBSan, leaks included
-	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 LSAN_OPTIONS=suppressions=tests/support/lsan.supp \
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(MAKE) BUILD=build-san ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O1 SAN="-fsanitize=address,undefined -fno-omit-frame-pointer" test
 
 run: all  ## start the prompt
