@@ -13,6 +13,7 @@
   X(reduce) \
   X(index) \
   X(matmul) \
+  X(conv2d) \
   X(files) \
   X(draw)
 /* clang-format on */
