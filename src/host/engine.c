@@ -13,9 +13,9 @@
   X(reduce) \
   X(index) \
   X(matmul) \
-  X(conv2d) \
   X(files) \
-  X(draw)
+  X(draw) \
+  X(optim)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
