@@ -30,7 +30,7 @@ local optimizer = optim.SGD(net:parameters(), { lr = options.lr, momentum = 0.9,
 local history = train.fit(net, {
   train = loader, validation = test, epochs = options.epochs,
   optimizer = optimizer,
-  schedule = optim.schedule.onecycle(optimizer, { steps = options.epochs * #loader, peak = options.lr }),
+  schedule = optim.schedule.onecycle(optimizer, options.lr, options.epochs),
   smoothing = options.smoothing,
   checkpoint = options.resume ~= "" and options.resume or nil, resume = options.resume ~= "",
 })

@@ -77,8 +77,8 @@ function Run:step(x, y)
   self:check_loss(value)
   loss:backward()
   if self.clip then self.clip_grad_norm(self.parameters, self.clip) end
+  if self.schedule then self.schedule:set(self.epoch - 1 + self.batch / #self.train) end
   self.optimizer:step()
-  if self.schedule then self.schedule:step() end
   local _, best = reduce.max(logits, 2)
   self.sums.loss = self.sums.loss + value * #y
   self.sums.right = self.sums.right + math.tointeger(reduce.sum(arith.eq(best, y):to(core.real)):item())
@@ -167,7 +167,7 @@ function Run:finish_epoch(started)
   }
   self.history[self.epoch] = row
   self:validate(row)
-  if self.schedule and self.schedule.epoch_done then self.schedule:epoch_done(row.validation_loss or row.loss) end
+  if self.schedule then self.schedule:step(row.validation_loss or row.loss) end
   self.epoch, self.batch, self.sums = self.epoch + 1, 0, { loss = 0, right = 0, count = 0 }
   self:save()
   self:write_log()
