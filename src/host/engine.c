@@ -15,6 +15,7 @@
   X(matmul) \
   X(files) \
   X(draw) \
+  X(conv2d) \
   X(optim)
 /* clang-format on */
 

@@ -1,0 +1,34 @@
+/*
+** conv.h -- two-dimensional convolution: what all its kernels share.
+** Images lie channels last (N,H,W,C); weights come as people see them, (F,C/groups,KH,KW) row-major.
+*/
+#ifndef FERAL_CONV_H
+#define FERAL_CONV_H
+
+#include "../base/real.h"
+
+typedef struct ConvGeometry {
+  long n, c, h, w;             /* of the input; c counts all groups */
+  long f, kh, kw;              /* filters in all groups, kernel */
+  long oh, ow;                 /* of the output */
+  long stride_h, stride_w;     /* >= 1 */
+  long dilation_h, dilation_w; /* >= 1 */
+  long top, left;              /* rows and columns of zeros before the input; oh and ow tell how many are behind it */
+  long groups;                 /* divides c and f */
+} ConvGeometry;
+
+/* How many reals of scratch each function below wants. */
+long conv_forward_scratch(const ConvGeometry *g);
+long conv_backward_input_scratch(const ConvGeometry *g);
+long conv_backward_weight_scratch(const ConvGeometry *g);
+
+/* y = x * w + bias;  x: (N,H,W,C)  w: (F,C/groups,KH,KW)  bias: (F) or NULL  y: (N,OH,OW,F) */
+void conv_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch);
+
+/* dx = the gradient of x;  dy: (N,OH,OW,F)  dx: (N,H,W,C) */
+void conv_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
+
+/* dw = the gradient of w */
+void conv_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);
+
+#endif

@@ -1,0 +1,199 @@
+local lu = require "luaunit"
+local feral = require "feral"
+local check = require "check"
+local core = require "feral.core.conv2d"
+local nn, tensor = feral.nn, feral.tensor
+
+local T = {}
+
+--- One random convolution: sizes and the options as the core takes them.
+local function random_case()
+  local int = check.integer
+  local case = { n = int(1, 3), groups = int(1, 3) == 1 and int(2, 3) or 1, kh = int(1, 4), kw = int(1, 4) }
+  case.c, case.f = case.groups * int(1, 5), case.groups * int(1, 6)
+  case.sh, case.sw, case.dh, case.dw = int(1, 3), int(1, 3), int(1, 2), int(1, 2)
+  case.top, case.left, case.bottom, case.right = int(0, 2), int(0, 2), int(0, 2), int(0, 2)
+  case.h = math.max(1, case.dh * (case.kh - 1) + 1 - case.top - case.bottom) + int(0, 6)
+  case.w = math.max(1, case.dw * (case.kw - 1) + 1 - case.left - case.right) + int(0, 6)
+  case.oh = (case.h + case.top + case.bottom - case.dh * (case.kh - 1) - 1) // case.sh + 1
+  case.ow = (case.w + case.left + case.right - case.dw * (case.kw - 1) - 1) // case.sw + 1
+  case.options = { case.sh, case.sw, case.top, case.left, case.bottom, case.right, case.dh, case.dw, case.groups }
+  case.x_shape, case.w_shape = { case.n, case.c, case.h, case.w }, { case.f, case.c // case.groups, case.kh, case.kw }
+  case.y_shape = { case.n, case.f, case.oh, case.ow }
+  return case
+end
+
+local function describe(case)
+  return ("x %s, w %s, options %s"):format(table.concat(case.x_shape, "x"), table.concat(case.w_shape, "x"),
+    table.concat(case.options, " "))
+end
+
+--- A random tensor of this shape: row-major, channels last, or the middle of a larger one.
+local function any_layout(shape)
+  local way = check.integer(1, 3)
+  if way == 1 then return check.randn(table.unpack(shape)) end
+  if way == 2 then return check.randn(table.unpack(shape)):as_image() end
+  local wider = check.randn(shape[1], shape[2] + 2, shape[3], shape[4] + 1)
+  return wider:narrow(2, 2, shape[2]):narrow(4, 1, shape[4])
+end
+
+--- Calls visit(y's, x's and w's index into flat row-major lists) for every product that a convolution consists of.
+local function every_product(case, visit)
+  local cg, fg = case.c // case.groups, case.f // case.groups
+  for n = 0, case.n - 1 do
+    for f = 0, case.f - 1 do
+      for oy = 0, case.oh - 1 do
+        for ox = 0, case.ow - 1 do
+          local at = ((n * case.f + f) * case.oh + oy) * case.ow + ox + 1
+          for c = 0, cg - 1 do
+            for ky = 0, case.kh - 1 do
+              for kx = 0, case.kw - 1 do
+                local iy, ix = oy * case.sh + ky * case.dh - case.top, ox * case.sw + kx * case.dw - case.left
+                if iy >= 0 and iy < case.h and ix >= 0 and ix < case.w then
+                  visit(at, ((n * case.c + f // fg * cg + c) * case.h + iy) * case.w + ix + 1,
+                    ((f * cg + c) * case.kh + ky) * case.kw + kx + 1)
+                end
+              end
+            end
+          end
+        end
+      end
+    end
+  end
+end
+
+local function zeros(n)
+  local list = {}
+  for i = 1, n do list[i] = 0 end
+  return list
+end
+
+--- Forward, both gradients and that of the bias, by the definition.
+local function naive(case, x, w, b, dy)
+  x, w, b, dy = check.flat(x), check.flat(w), check.flat(b), check.flat(dy)
+  local y, dx, dw, db = zeros(#dy), zeros(#x), zeros(#w), zeros(#b)
+  for i = 1, #dy do
+    local f = (i - 1) // (case.oh * case.ow) % case.f + 1
+    y[i], db[f] = b[f], db[f] + dy[i]
+  end
+  every_product(case, function(at, from, by)
+    y[at] = y[at] + x[from] * w[by]
+    dx[from] = dx[from] + dy[at] * w[by]
+    dw[by] = dw[by] + dy[at] * x[from]
+  end)
+  return y, dx, dw, db
+end
+
+function T.test_values_and_gradients_of_odd_shapes()
+  for _ = 1, 250 do
+    local open <close> = tensor.scope() -- luacheck: ignore
+    local case = random_case()
+    local x, w, dy = any_layout(case.x_shape), any_layout(case.w_shape), any_layout(case.y_shape)
+    local b = check.randn(case.f)
+    local y, dx, dw, db = naive(case, x, w, b, dy)
+    local got = core.forward(x, w, b, case.options)
+    lu.assertEquals(got.shape, case.y_shape)
+    check.close(got, y, 1e-5, "y of " .. describe(case))
+    check.close(core.backward_input(dy, w, case.options, case.x_shape), dx, 1e-5, "dx of " .. describe(case))
+    check.close(core.backward_weight(dy, x, case.options, case.w_shape), dw, 1e-5, "dw of " .. describe(case))
+    check.close(core.backward_bias(dy), db, 1e-5, "db of " .. describe(case))
+  end
+end
+
+function T.test_without_bias()
+  local x, w, options = check.randn(2, 3, 5, 4), check.randn(4, 3, 2, 2), { 1, 1, 0, 0, 0, 0, 1, 1, 1 }
+  local b = check.randn(4)
+  check.close(core.forward(x, w, b, options) - b:reshape(1, 4, 1, 1), core.forward(x, w, nil, options), 1e-5)
+end
+
+function T.test_gradients()
+  local layer = nn.Conv2d(4, 6, { 3, 2 }, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 })
+  check.gradients(function(x, w, b)
+    layer.weight, layer.bias = w, b
+    return layer(x)
+  end, { check.randn(2, 4, 5, 4), check.randn(6, 2, 3, 2), check.randn(6) })
+end
+
+function T.test_a_gradient_nobody_wants_is_not_computed()
+  local layer = nn.Conv2d(2, 3, 3)
+  layer:freeze()
+  local x = check.randn(1, 2, 4, 4)
+  lu.assertNil(require("feral.core.tensor").node(layer(x)))
+  x:requires_grad()
+  layer(x):sum():backward()
+  lu.assertNotNil(x.grad)
+  lu.assertNil(layer.weight.grad)
+end
+
+function T.test_same_padding_keeps_the_size()
+  for _, kernel in ipairs { 1, 2, 3, 4, 5 } do
+    for _, dilation in ipairs { 1, 2 } do
+      local layer = nn.Conv2d(1, 2, kernel, { padding = "same", dilation = dilation })
+      lu.assertEquals(layer(check.randn(1, 1, 7, 9)).shape, { 1, 2, 7, 9 })
+    end
+  end
+  -- an even kernel's odd zero comes behind the image, as PyTorch's does
+  local layer = nn.Conv2d(1, 1, 2, { padding = "same", bias = false })
+  layer.weight = tensor { { { { 1, 0 }, { 0, 1000 } } } }
+  check.close(layer(tensor { { { { 1, 2 }, { 3, 4 } } } }), { 4001, 2, 3, 4 })
+end
+
+function T.test_start_of_the_weights()
+  tensor.manual_seed(1)
+  local layer = nn.Conv2d(8, 64, 3, { groups = 2 })
+  local bound = 1 / math.sqrt(4 * 9)
+  lu.assertEquals(layer.weight.shape, { 64, 4, 3, 3 })
+  for _, p in ipairs(layer:parameters()) do
+    local most = p:abs():max():item()
+    lu.assertTrue(most <= bound and most > 0.9 * bound)
+  end
+end
+
+function T.test_messages()
+  local function says(text, f) lu.assertStrContains(check.message(f), text) end
+  says("conv2d: input has 3 channels, weight expects 1 (x 32x3x48x48, w 32x1x3x3)\n  in layer 1 (Conv2d)",
+    function() return (nn.Sequential(nn.Conv2d(1, 32, 3))(tensor.zeros(32, 3, 48, 48))) end)
+  says("conv2d: input has 3 channels, weight expects 4 (x 1x3x8x8, w 6x2x3x3, 2 groups)",
+    function() return (nn.Conv2d(4, 6, 3, { groups = 2 })(tensor.zeros(1, 3, 8, 8))) end)
+  says("conv2d: kernel 3x3 is larger than the input with its padding, 2x5 (x 1x1x2x5, w 1x1x3x3)",
+    function() return (nn.Conv2d(1, 1, 3)(tensor.zeros(1, 1, 2, 5))) end)
+  says("conv2d: kernel 3x3, dilated, is larger than the input with its padding, 4x7 (x 1x1x2x5, w 1x1x3x3)",
+    function() return (nn.Conv2d(1, 1, 3, { dilation = 2, padding = 1 })(tensor.zeros(1, 1, 2, 5))) end)
+  says("conv2d: input must have 4 dimensions, got 3x8x8", function() return (nn.Conv2d(3, 4, 3)(tensor.zeros(3, 8, 8))) end)
+  says("conv2d: input must be f", function() return (nn.Conv2d(3, 4, 3)(tensor.zeros({ 1, 3, 8, 8 }, "u8"))) end)
+  says("conv2d: input must be a tensor, got nil", function() return (nn.Conv2d(3, 4, 3)(nil)) end)
+  says("Conv2d: groups = 3 does not divide 4 input and 6 output channels", function() nn.Conv2d(4, 6, 3, { groups = 3 }) end)
+  says("Conv2d: stride must be 1 or more, got 0", function() nn.Conv2d(4, 6, 3, { stride = 0 }) end)
+  says("Conv2d: stride must be 1 or more, got 0", function() nn.Conv2d(4, 6, 3, { stride = { 1, 0 } }) end)
+  says("Conv2d: padding must be 0 or more, got -1", function() nn.Conv2d(4, 6, 3, { padding = -1 }) end)
+  says("Conv2d: kernel must be a whole number or {height, width}", function() nn.Conv2d(4, 6, 2.5) end)
+  says("Conv2d: kernel must be a whole number or {height, width}", function() nn.Conv2d(4, 6, { 1, 2, 3 }) end)
+  says("Conv2d: kernel must be a whole number or {height, width}", function() nn.Conv2d(4, 6) end)
+  says("Conv2d: output channels must be 1 or more, got 0", function() nn.Conv2d(4, 0, 3) end)
+  says("Conv2d: padding must be a whole number, {height, width}, \"same\" or \"valid\", got \"full\"",
+    function() nn.Conv2d(4, 6, 3, { padding = "full" }) end)
+  says("Conv2d: padding \"same\" needs a stride of 1", function() nn.Conv2d(4, 6, 3, { padding = "same", stride = 2 }) end)
+  says("Conv2d: unknown option 'strides', did you mean 'stride'?", function() nn.Conv2d(4, 6, 3, { strides = 2 }) end)
+  local options = { 1, 1, 0, 0, 0, 0, 1, 1, 1 }
+  says("conv2d: bias has 3 numbers, weight has 2 filters",
+    function() core.forward(tensor.zeros(1, 1, 3, 3), tensor.zeros(2, 1, 1, 1), tensor.zeros(3), options) end)
+  says("conv2d: 3 filters cannot be divided into 2 groups (w 3x1x1x1)",
+    function() core.forward(tensor.zeros(1, 2, 3, 3), tensor.zeros(3, 1, 1, 1), nil, { 1, 1, 0, 0, 0, 0, 1, 1, 2 }) end)
+  says("conv2d: the gradient is 1x2x3x3, 1x2x2x2 expected", function()
+    core.backward_input(tensor.zeros(1, 2, 3, 3), tensor.zeros(2, 1, 2, 2), options, { 1, 1, 3, 3 })
+  end)
+  says("conv2d: the gradient is 1x2x3x3, 1x2x2x2 expected", function()
+    core.backward_weight(tensor.zeros(1, 2, 3, 3), tensor.zeros(1, 1, 3, 3), options, { 2, 1, 2, 2 })
+  end)
+end
+
+function T.test_survives_lack_of_memory()
+  local layer, x = nn.Conv2d(2, 3, 3, { padding = 1 }), check.randn(2, 2, 5, 5)
+  x:requires_grad()
+  check.survives_lack_of_memory(function()
+    local open <close> = tensor.scope() -- luacheck: ignore
+    layer(x):sum():backward()
+  end)
+end
+
+return T
