@@ -9,18 +9,28 @@ local feral = require "feral"
 local data, nn, nets, optim, train = feral.data, feral.nn, feral.nets, feral.optim, feral.train
 local svm, metrics, tensor = feral.svm, feral.metrics, feral.tensor
 
-local options, places = feral.cli.options(arg, { epochs = 3, seed = 1, model = "", limit = 0 }, { "DIR" })
+local options = feral.args.read(arg, {
+  usage = "feral examples/cnn_svm.lua DIR [options]",
+  about = "Features of a trained network into an SVM, beside the network's own head.",
+  words = { "DIR" },
+  options = {
+    { "epochs", value = "N", type = "integer", least = 1, default = 3, about = "passes of the network's training" },
+    { "seed", value = "N", type = "integer", default = 1, about = "of weights and order" },
+    { "model", value = "FILE", about = "a network trained before, instead of training one" },
+    { "limit", value = "N", type = "integer", least = 100, about = "train on so many images only" },
+  },
+})
 tensor.manual_seed(options.seed)
 
-local sets = assert(data.fer2013(places[1]))
+local sets = assert(data.fer2013(options.dir))
 local train_set, test_set = sets.train, sets.test
-if options.limit > 0 and options.limit < #train_set then
+if options.limit and options.limit < #train_set then
   train_set = train_set:subset(tensor.randperm(#train_set):narrow(1, 1, options.limit))
 end
 
 -- The network: one that was trained before, or one trained now.
 local net
-if options.model ~= "" then
+if options.model then
   net = assert(feral.model.load(options.model)).net
 else
   net = nets.vgg(#train_set.classes, { widths = { 16, 32, 64, 128 }, dense = 128 })

@@ -7,7 +7,16 @@ local feral = require "feral"
 local data, nn, optim, train = feral.data, feral.nn, feral.optim, feral.train
 local metrics, model, plot, image = feral.metrics, feral.model, feral.plot, feral.image
 
-local options = feral.cli.options(arg, { epochs = 6, count = 3500, seed = 1, out = "runs/demo" })
+local options = feral.args.read(arg, {
+  usage = "feral examples/demo.lua [options]",
+  about = "Learns expressions from drawn faces: data, network, training, score, model file, prediction.",
+  options = {
+    { "epochs", value = "N", type = "integer", least = 1, default = 6, about = "passes over the faces" },
+    { "count", value = "N", type = "integer", least = 70, default = 3500, about = "faces to train on" },
+    { "seed", value = "N", type = "integer", default = 1, about = "another seed draws other faces" },
+    { "out", value = "DIR", default = "runs/demo", about = "where the model and the picture go" },
+  },
+})
 feral.tensor.manual_seed(options.seed)
 feral.files.mkdir(options.out)
 

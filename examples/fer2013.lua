@@ -9,12 +9,24 @@
 local feral = require "feral"
 local data, nets, optim, train, model = feral.data, feral.nets, feral.optim, feral.train, feral.model
 
-local options, places = feral.cli.options(arg, {
-  epochs = 30, seed = 1, net = "vgg", batch = 64, lr = 0.02, save = "", resume = "", smoothing = 0.1,
-}, { "DIR" })
+local options = feral.args.read(arg, {
+  usage = "feral examples/fer2013.lua DIR [options]",
+  about = "Trains a network on FER2013 and scores it on test/.",
+  words = { "DIR" },
+  options = {
+    { "epochs", value = "N", type = "integer", least = 1, default = 30, about = "passes over the training images" },
+    { "seed", value = "N", type = "integer", default = 1, about = "of weights, order and augmentation" },
+    { "net", value = "NAME", choices = nets.names, default = "vgg", about = "which network" },
+    { "batch", value = "N", type = "integer", least = 2, default = 64, about = "images a step" },
+    { "lr", value = "X", type = "number", default = 0.02, about = "largest learning rate" },
+    { "smoothing", value = "X", type = "number", default = 0.1, about = "of labels, 0 to 1" },
+    { "save", value = "FILE", about = "where the model goes" },
+    { "resume", value = "FILE", about = "keep the state in FILE and go on from it" },
+  },
+})
 feral.tensor.manual_seed(options.seed)
 
-local sets = assert(data.fer2013(places[1]))
+local sets = assert(data.fer2013(options.dir))
 print(sets.train)
 
 local net = nets.make(options.net, #sets.train.classes, { size = 48 })
@@ -32,7 +44,7 @@ local history = train.fit(net, {
   optimizer = optimizer,
   schedule = optim.schedule.onecycle(optimizer, options.lr, options.epochs),
   smoothing = options.smoothing,
-  checkpoint = options.resume ~= "" and options.resume or nil, resume = options.resume ~= "",
+  checkpoint = options.resume, resume = options.resume ~= nil,
 })
 
 local report = train.score(net, test, sets.train.classes)
@@ -40,7 +52,7 @@ print(feral.metrics.confusion_text(report.confusion, report.classes))
 print(report)
 print(("best epoch: %d of %d"):format(history.best, #history))
 
-if options.save ~= "" then
+if options.save then
   local trained = model.new(net, {
     classes = sets.train.classes, preprocessing = loader.preprocessing,
     card = {
