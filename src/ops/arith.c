@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "../base/simd.h"
+#include "../tensor/lanes.h"
 #include "../tensor/loop.h"
 
 /* ---- kernels ---- */
@@ -82,17 +82,12 @@ UNARY_ROW(ceil, ceil(x))
 UNARY_ROW(round, nearbyint(x))
 UNARY_ROW(isnan, x != x)
 
-/* The functions that simd.h has for whole vectors. Every element goes through the vector code, wherever it lies. */
+/* The functions that simd.h has for whole vectors. */
 #define VECTOR_ROW(name, function)                                                                                     \
   static void name##_row(long n, char *const *at, const long *step, const void *context) {                             \
     (void)context;                                                                                                     \
-    for (long i = 0; i < n; i += VLANES) {                                                                             \
-      int lanes = n - i < VLANES ? (int)(n - i) : VLANES;                                                              \
-      real x[VLANES] = {0};                                                                                            \
-      for (int j = 0; j < lanes; j++) x[j] = *(const real *)(at[1] + (i + j) * step[1]);                               \
-      vstore(x, function(vload(x)));                                                                                   \
-      for (int j = 0; j < lanes; j++) *(real *)(at[0] + (i + j) * step[0]) = x[j];                                     \
-    }                                                                                                                  \
+    for (long i = 0; i < n; i += VLANES)                                                                               \
+      lanes_put(at[0] + i * step[0], step[0], n - i, function(lanes_get(at[1] + i * step[1], step[1], n - i)));        \
   }
 
 VECTOR_ROW(exp, vexp)
