@@ -70,8 +70,9 @@ unary("log", function(g, x) return arith.div(g, x) end)
 unary("sqrt", function(g, _, y) return arith.div(g, arith.mul(y, 2)) end)
 unary("sin", function(g, x) return arith.mul(g, arith.cos(x)) end)
 unary("cos", function(g, x) return arith.neg(arith.mul(g, arith.sin(x))) end)
-unary("tanh", function(g, _, y) return arith.mul(g, arith.sub(1, arith.mul(y, y))) end)
-unary("sigmoid", function(g, _, y) return arith.mul(g, arith.mul(y, arith.sub(1, y))) end)
+
+--- relu, leaky_relu, elu, gelu, silu, prelu, sigmoid, tanh, softmax, log_softmax
+for name, f in pairs(require "feral.activations") do ops[name] = f end
 
 --- Each element moved into [low, high]; nil for no limit.
 function ops.clamp(x, low, high)

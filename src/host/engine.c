@@ -13,6 +13,9 @@
   X(reduce) \
   X(index) \
   X(matmul) \
+  X(activation) \
+  X(softmax) \
+  X(loss) \
   X(files) \
   X(draw) \
   X(conv2d) \
