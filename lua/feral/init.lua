@@ -5,6 +5,8 @@
 
 local feral = { version = "0.1.0" }
 
+feral.tensor = require "feral.tensor" -- at once: it gives tensors their methods
+
 return setmetatable(feral, {
   __index = function(self, name)
     local found, module = pcall(require, "feral." .. name)
