@@ -1,16 +1,19 @@
 local lu = require "luaunit"
 local feral = require "feral"
 local check = require "check"
+local threads = require "threads"
 local core = require "feral.core.conv2d"
 local nn, tensor = feral.nn, feral.tensor
 
 local T = {}
 
---- One random convolution: sizes and the options as the core takes them.
-local function random_case()
+local tolerance = check.is_double and 1e-10 or 1e-4 -- sums may cancel
+
+--- One random convolution of at most so many channels a group: sizes and the options as the core takes them.
+local function random_case(most_c, most_f)
   local int = check.integer
   local case = { n = int(1, 3), groups = int(1, 3) == 1 and int(2, 3) or 1, kh = int(1, 4), kw = int(1, 4) }
-  case.c, case.f = case.groups * int(1, 5), case.groups * int(1, 6)
+  case.c, case.f = case.groups * int(1, most_c), case.groups * int(1, most_f)
   case.sh, case.sw, case.dh, case.dw = int(1, 3), int(1, 3), int(1, 2), int(1, 2)
   case.top, case.left, case.bottom, case.right = int(0, 2), int(0, 2), int(0, 2), int(0, 2)
   case.h = math.max(1, case.dh * (case.kh - 1) + 1 - case.top - case.bottom) + int(0, 6)
@@ -84,20 +87,81 @@ local function naive(case, x, w, b, dy)
   return y, dx, dw, db
 end
 
+local function compare(case)
+  local open <close> = tensor.scope() -- luacheck: ignore
+  local x, w, dy = any_layout(case.x_shape), any_layout(case.w_shape), any_layout(case.y_shape)
+  local b = check.randn(case.f)
+  local y, dx, dw, db = naive(case, x, w, b, dy)
+  local got = core.forward(x, w, b, case.options)
+  lu.assertEquals(got.shape, case.y_shape)
+  check.close(got, y, tolerance, "y of " .. describe(case))
+  check.close(core.backward_input(dy, w, case.options, case.x_shape), dx, tolerance, "dx of " .. describe(case))
+  check.close(core.backward_weight(dy, x, case.options, case.w_shape), dw, tolerance, "dw of " .. describe(case))
+  check.close(core.backward_bias(dy), db, tolerance, "db of " .. describe(case))
+end
+
 function T.test_values_and_gradients_of_odd_shapes()
-  for _ = 1, 250 do
-    local open <close> = tensor.scope() -- luacheck: ignore
-    local case = random_case()
-    local x, w, dy = any_layout(case.x_shape), any_layout(case.w_shape), any_layout(case.y_shape)
-    local b = check.randn(case.f)
-    local y, dx, dw, db = naive(case, x, w, b, dy)
-    local got = core.forward(x, w, b, case.options)
-    lu.assertEquals(got.shape, case.y_shape)
-    check.close(got, y, 1e-5, "y of " .. describe(case))
-    check.close(core.backward_input(dy, w, case.options, case.x_shape), dx, 1e-5, "dx of " .. describe(case))
-    check.close(core.backward_weight(dy, x, case.options, case.w_shape), dw, 1e-5, "dw of " .. describe(case))
-    check.close(core.backward_bias(dy), db, 1e-5, "db of " .. describe(case))
+  for _ = 1, 250 do compare(random_case(5, 6)) end
+end
+
+--- As wide as several vectors of channels, on either side.
+function T.test_values_and_gradients_of_wide_shapes()
+  for i = 1, 60 do compare(i % 2 == 0 and random_case(3, 80) or random_case(80, 3)) end
+  for _ = 1, 10 do compare(random_case(40, 40)) end
+end
+
+--- Images of several tiles, many of them or one.
+function T.test_values_and_gradients_of_large_images()
+  for _, shape in ipairs { { 1, 3, 61, 40 }, { 40, 3, 5, 6 }, { 2, 1, 7, 300 }, { 1, 1, 400, 5 } } do
+    local n, c, h, w = table.unpack(shape)
+    compare { n = n, c = c, f = 2, h = h, w = w, oh = h - 1, ow = w, kh = 2, kw = 3, sh = 1, sw = 1, dh = 1, dw = 1,
+      top = 0, left = 1, groups = 1, options = { 1, 1, 0, 1, 0, 1, 1, 1, 1 },
+      x_shape = shape, w_shape = { 2, c, 2, 3 }, y_shape = { n, 2, h - 1, w } }
   end
+end
+
+local function compare_with_torch(stored, layer, x_shape)
+  local x = tensor(stored.x):reshape(x_shape):requires_grad()
+  layer:load_state { weight = tensor(stored.w):reshape(layer.weight.shape), bias = tensor(stored.b) }
+  local y = layer(x)
+  check.close(y, stored.y, 1e-5)
+  ;(y * y / 2):sum():backward()
+  check.close(x.grad, stored.dx, 1e-5)
+  check.close(layer.weight.grad, stored.dw, 1e-5)
+  check.close(layer.bias.grad, stored.db, 1e-5)
+end
+
+function T.test_values_of_pytorch()
+  local stored = dofile "tests/data/conv2d_torch.lua"
+  compare_with_torch(stored.strided, nn.Conv2d(2, 3, { 3, 2 }, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 } }),
+    { 1, 2, 5, 4 })
+  compare_with_torch(stored.grouped, nn.Conv2d(4, 4, { 2, 3 }, { groups = 2, padding = 1 }), { 2, 4, 3, 3 })
+end
+
+local all_bits = [[
+  local tensor, core = require "feral.tensor", require "feral.core.conv2d"
+  local function digest(t)
+    local sum = 0
+    for word in t:tobytes():gmatch("....") do sum = sum * 1099511628211 ~ string.unpack("<I4", word) end
+    return sum
+  end
+  for _, shape in ipairs { { 7, 3, 20, 20, 5 }, { 1, 24, 33, 9, 40 }, { 33, 40, 5, 5, 17 } } do
+    local n, c, h, w, f = table.unpack(shape)
+    local x, weight, bias = tensor.randn(n, c, h, w), tensor.randn(f, c, 3, 3), tensor.randn(f)
+    for stride = 1, 2 do
+      local options = { stride, stride, 1, 1, 1, 1, 1, 1, 1 }
+      local y = core.forward(x, weight, bias, options)
+      local dy = tensor.randn(table.unpack(y.shape))
+      print(digest(y), digest(core.backward_input(dy, weight, options, x.shape)),
+        digest(core.backward_weight(dy, x, options, weight.shape)), digest(core.backward_bias(dy)))
+    end
+  end
+]]
+
+function T.test_every_bit_is_the_same_at_any_number_of_threads()
+  local alone = threads.run(1, all_bits)
+  lu.assertEquals(select(2, alone:gsub("\n", "")), 6)
+  for count = 2, 5, 3 do lu.assertEquals(threads.run(count, all_bits), alone) end
 end
 
 function T.test_without_bias()

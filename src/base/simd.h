@@ -13,11 +13,13 @@
 #include "real.h"
 
 #if defined(__AVX512F__)
-enum { VBYTES = 64 };
+enum { VBYTES = 64, VREGISTERS = 32 };
 #elif defined(__AVX2__)
-enum { VBYTES = 32 };
+enum { VBYTES = 32, VREGISTERS = 16 };
+#elif defined(__aarch64__)
+enum { VBYTES = 16, VREGISTERS = 32 };
 #else
-enum { VBYTES = 16 };
+enum { VBYTES = 16, VREGISTERS = 16 };
 #endif
 enum { VLANES = VBYTES / sizeof(real) };
 

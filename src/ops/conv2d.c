@@ -34,6 +34,9 @@ static void bias_gradient(long pixels, long f, const real *dy, real *db, real *p
 
 /* ---- bindings ---- */
 
+/* Numbers in one image between its zeros, so that no product of sizes overflows. */
+static const double PADDED_MOST = 1e15;
+
 static long list_item(lua_State *L, int arg, int i, const char *name, long least) {
   lua_geti(L, arg, i);
   long value = tensor_check_size(L, lua_gettop(L), name, least);
@@ -82,6 +85,9 @@ static ConvGeometry check_geometry(lua_State *L, int arg, const long x[4], const
     tensor_error(L, "conv2d: kernel %Ix%I%s is larger than the input with its padding, %Ix%I (x %s, w %s)",
                  (lua_Integer)g.kh, (lua_Integer)g.kw, g.dilation_h * g.dilation_w > 1 ? ", dilated," : "",
                  (lua_Integer)(g.h + g.top + bottom), (lua_Integer)(g.w + g.left + right), sizes(L, x), sizes(L, w));
+  double padded = (double)(g.h + g.top + bottom) * (double)(g.w + g.left + right) * (double)(g.c > g.f ? g.c : g.f);
+  if (padded > PADDED_MOST)
+    tensor_error(L, "conv2d: the input with its padding does not fit in memory (x %s)", sizes(L, x));
   return g;
 }
 
@@ -96,6 +102,14 @@ static void check_output(lua_State *L, const ConvGeometry *g, const Tensor *dy) 
                  (lua_Integer)g->f, (lua_Integer)g->oh, (lua_Integer)g->ow);
 }
 
+/* Gives the scratch at the top of the stack back; the result is under it. */
+static int finish(lua_State *L) {
+  scratch_release(L, -1);
+  lua_pop(L, 1);
+  tensor_check_interrupt(L);
+  return 1;
+}
+
 /* forward(x, w, b or nil, options) -> y;  x N x C x H x W, w F x C/groups x KH x KW, b F, y N x F x OH x OW */
 static int l_forward(lua_State *L) {
   const Tensor *x = tensor_check_real(L, 1, "conv2d: input", 4), *w = tensor_check_real(L, 2, "conv2d: weight", 4);
@@ -107,11 +121,10 @@ static int l_forward(lua_State *L) {
   x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   w = tensor_push_in_layout(L, 2, LAYOUT_ROWS);
   if (b != NULL) b = tensor_push_in_layout(L, 3, LAYOUT_ROWS);
-  real *scratch = scratch_push(L, (size_t)conv_forward_scratch(&g));
   Tensor *y = tensor_push(L, DTYPE_REAL, 4, (long[]){g.n, g.f, g.oh, g.ow}, LAYOUT_IMAGE);
+  real *scratch = scratch_push(L, (size_t)conv_forward_scratch(&g));
   conv_forward(&g, x->data, w->data, b != NULL ? b->data : NULL, y->data, scratch);
-  scratch_release(L, -2);
-  return 1;
+  return finish(L);
 }
 
 /* backward_input(dy, w, options, shape of x) -> dx */
@@ -124,11 +137,10 @@ static int l_backward_input(lua_State *L) {
   check_output(L, &g, dy);
   dy = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   w = tensor_push_in_layout(L, 2, LAYOUT_ROWS);
-  real *scratch = scratch_push(L, (size_t)conv_backward_input_scratch(&g));
   Tensor *dx = tensor_push(L, DTYPE_REAL, 4, shape, LAYOUT_IMAGE);
+  real *scratch = scratch_push(L, (size_t)conv_backward_input_scratch(&g));
   conv_backward_input(&g, dy->data, w->data, dx->data, scratch);
-  scratch_release(L, -2);
-  return 1;
+  return finish(L);
 }
 
 /* backward_weight(dy, x, options, shape of w) -> dw */
@@ -141,11 +153,10 @@ static int l_backward_weight(lua_State *L) {
   check_output(L, &g, dy);
   dy = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   x = tensor_push_in_layout(L, 2, LAYOUT_IMAGE);
-  real *scratch = scratch_push(L, (size_t)conv_backward_weight_scratch(&g));
   Tensor *dw = tensor_push(L, DTYPE_REAL, 4, shape, LAYOUT_ROWS);
+  real *scratch = scratch_push(L, (size_t)conv_backward_weight_scratch(&g));
   conv_backward_weight(&g, dy->data, x->data, dw->data, scratch);
-  scratch_release(L, -2);
-  return 1;
+  return finish(L);
 }
 
 /* backward_bias(dy) -> db */
@@ -153,11 +164,10 @@ static int l_backward_bias(lua_State *L) {
   tensor_check_real(L, 1, "conv2d: gradient", 4);
   const Tensor *dy = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   long pixels = dy->shape[0] * dy->shape[2] * dy->shape[3], f = dy->shape[1];
-  real *parts = scratch_push(L, (size_t)(sum_parts(pixels) * f));
   Tensor *db = tensor_push(L, DTYPE_REAL, 1, &f, LAYOUT_ROWS);
+  real *parts = scratch_push(L, (size_t)(sum_parts(pixels) * f));
   bias_gradient(pixels, f, dy->data, db->data, parts);
-  scratch_release(L, -2);
-  return 1;
+  return finish(L);
 }
 
 static const luaL_Reg functions[] = {

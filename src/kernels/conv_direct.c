@@ -1,0 +1,251 @@
+/*
+** conv_direct.c -- direct convolution, forward and the gradient of the input, both as gathers (conv_gather.h).
+** The innermost kernel keeps a block of pixels x vectors of output channels in registers while it runs over taps and
+*input
+** channels: V vectors of weights and P broadcast inputs make P V multiply-adds. The weights are packed so that a block
+** reads them in one stream: for every V vectors of output channels, [tap][input channel][V vectors].
+*/
+#include <string.h>
+
+#include "../base/interrupt.h"
+#include "../base/parallel.h"
+#include "conv_gather.h"
+
+enum { PIXELS_MOST = 8, VECTORS_MOST = 4, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4 };
+
+/* Vectors and pixels of a block: sums, weights and one input fit the registers. */
+enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3 };
+static inline __attribute__((always_inline)) int block_pixels(int vectors) {
+  return vectors == 1 ? 8 : vectors == 3 && VREGISTERS < 32 ? 4 : 6;
+}
+
+typedef struct Block {
+  const real *x, *w, *start; /* start: vectors to begin the sums with */
+  const long *run_at;
+  Runs runs;
+  const long *in_at, *out_at; /* of each pixel */
+  long channel[VECTORS_MOST]; /* of each vector */
+  real *y;
+  long pixels, whole, lanes; /* pixels to store; those of them that all lanes are stored of; lanes of the others */
+} Block;
+
+/* ---- the innermost kernel ---- */
+
+static inline __attribute__((always_inline)) void store_block(const Block *b, const int vectors,
+                                                              vreal sum[PIXELS_MOST][VECTORS_MOST]) {
+#pragma GCC unroll 8
+  for (int p = 0; p < block_pixels(vectors); p++) {
+    if (p >= b->pixels) return;
+    real *y = b->y + b->out_at[p];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++)
+      if (vectors > 1 || p < b->whole)
+        vstore(y + b->channel[v], sum[p][v]);
+      else
+        vstore_part(y, sum[p][v], (int)b->lanes);
+  }
+}
+
+static inline __attribute__((always_inline)) void sum_block(const Block *b, const int vectors) {
+  const real *w = b->w, *x[PIXELS_MOST];
+  vreal sum[PIXELS_MOST][VECTORS_MOST];
+#pragma GCC unroll 8
+  for (int p = 0; p < block_pixels(vectors); p++) {
+    x[p] = b->x + b->in_at[p];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sum[p][v] = vload(b->start + v * VLANES);
+  }
+  for (long r = 0; r < b->runs.count; r++)
+    for (long at = b->run_at[r], end = at + b->runs.length; at < end; at++, w += vectors * VLANES) {
+      vreal weight[VECTORS_MOST];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) weight[v] = vload(w + v * VLANES);
+#pragma GCC unroll 8
+      for (int p = 0; p < block_pixels(vectors); p++) {
+        vreal input = vset(x[p][at]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[p][v] += input * weight[v];
+      }
+    }
+  store_block(b, vectors, sum);
+}
+
+#define BLOCK_KERNEL(vectors)                                                                                          \
+  static void sum_block_##vectors(const Block *b) {                                                                    \
+    sum_block(b, vectors);                                                                                             \
+  }
+
+BLOCK_KERNEL(1)
+BLOCK_KERNEL(2)
+BLOCK_KERNEL(3)
+BLOCK_KERNEL(4)
+static void (*const block_kernels[])(const Block *) = {NULL, sum_block_1, sum_block_2, sum_block_3, sum_block_4};
+
+/* ---- one gather ---- */
+
+/* What one gather needs besides its operands; positions in the scratch. */
+typedef struct Work {
+  Gather g;
+  Runs runs;
+  Tiling tiling;
+  long vectors, blocks;      /* of a group's output channels */
+  long depth;                /* products that make one output */
+  long panels, starts;       /* packed weights and biases */
+  long tables;               /* of longs: offsets of runs, of pixels read, of pixels written */
+  long tile_pixels, buffers; /* of one tile; one buffer a thread */
+  long size;
+} Work;
+
+static Work work_for(const Gather *g) {
+  Work k = {.g = *g, .runs = gather_runs(g), .vectors = gather_vectors(g), .depth = g->y.taps * g->x.taps * g->cin};
+  k.tiling = gather_tiling(g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
+  k.blocks = (k.vectors + BLOCK_VECTORS - 1) / BLOCK_VECTORS;
+  k.tile_pixels = k.tiling.images * k.tiling.rows * g->x.count;
+  k.panels = gather_reserve(&k.size, g->groups * k.vectors * k.depth * VLANES);
+  k.starts = gather_reserve(&k.size, g->groups * k.vectors * VLANES);
+  k.tables = gather_reserve(&k.size, (k.runs.count + 2 * k.tile_pixels) * (long)(sizeof(long) / sizeof(real)));
+  k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
+  return k;
+}
+
+static long first_vector(const Work *k, long block) {
+  return piece_start(k->vectors, k->blocks, block);
+}
+
+/* Vector 'v' of all weights of a group into its place among the 'count' vectors of its block: panel
+ * (depth,count,VLANES) */
+static void pack_vector(const Gather *g, const real *w, long v, long count, real *panel) {
+  long lanes = g->cout < VLANES ? g->cout : VLANES;
+  w += gather_channel(g, v) * g->weight_out;
+  for (long c = 0; c < g->cin; c++)
+    for (long ty = 0; ty < g->y.taps; ty++)
+      for (long tx = 0; tx < g->x.taps; tx++) {
+        long tap = (g->y.tap + ty * g->y.tap_step) * g->kw + g->x.tap + tx * g->x.tap_step;
+        const real *from = w + c * g->weight_in + tap;
+        real *to = panel + ((ty * g->x.taps + tx) * g->cin + c) * count * VLANES;
+        for (long lane = 0; lane < lanes; lane++) to[lane] = from[lane * g->weight_out];
+        for (long lane = lanes; lane < VLANES; lane++) to[lane] = 0;
+      }
+}
+
+static void pack_block(const Work *k, const real *w, const real *bias, long group, long block, real *scratch) {
+  const Gather *g = &k->g;
+  long first = first_vector(k, block), count = first_vector(k, block + 1) - first, at = group * k->vectors + first;
+  for (long v = 0; v < count; v++) {
+    real *start = scratch + k->starts + (at + v) * VLANES;
+    pack_vector(g, w + group * g->weight_group, first + v, count, scratch + k->panels + (at * k->depth + v) * VLANES);
+    for (long lane = 0; lane < VLANES; lane++)
+      start[lane] = bias != NULL && lane < g->cout ? bias[group * g->cout + gather_channel(g, first + v) + lane] : 0;
+  }
+}
+
+/* How many of the tile's pixels can be stored as whole vectors: what a vector holds beyond the last channel is zero,
+   and the next pixel, which is written later, may be under it; not so at the tile's end, or where other channels lie
+   there. */
+static long whole_pixels(const Gather *g, long pixels) {
+  if (g->cout >= VLANES) return pixels;
+  bool in_order = g->groups == 1 && g->x.count == g->x.out && g->y.step == 1;
+  long whole = in_order ? pixels - (VLANES - 1) / g->cout : 0;
+  return whole < 0 ? 0 : whole;
+}
+
+/* Block kernels read the offsets of all their pixels: those behind the tile's last one are given its own. */
+static void run_last_block(Block *b, int vectors) {
+  long in_at[PIXELS_MOST], out_at[PIXELS_MOST];
+  for (int p = 0; p < PIXELS_MOST; p++) {
+    long from = p < b->pixels ? p : b->pixels - 1;
+    in_at[p] = b->in_at[from];
+    out_at[p] = b->out_at[from];
+  }
+  b->in_at = in_at;
+  b->out_at = out_at;
+  block_kernels[vectors](b);
+}
+
+/* All pixels of a tile for one block of output channels; b holds what is common to them. */
+static void run_block(Block b, int vectors, long pixels, long whole) {
+  int step = block_pixels(vectors);
+  for (long p = 0; p < pixels; p += step, b.in_at += step, b.out_at += step) {
+    b.pixels = pixels - p;
+    b.whole = whole - p;
+    if (b.pixels < step)
+      run_last_block(&b, vectors);
+    else
+      block_kernels[vectors](&b);
+  }
+}
+
+static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, const real *scratch) {
+  const Gather *g = &k->g;
+  const long *run_at = (const long *)(scratch + k->tables);
+  Block b = {.run_at = run_at, .runs = k->runs, .in_at = run_at + k->runs.count, .lanes = g->cout};
+  b.out_at = b.in_at + k->tile_pixels;
+  for (long i = 0; i < g->groups * k->blocks; i++) {
+    long group = i / k->blocks, first = first_vector(k, i % k->blocks),
+         count = first_vector(k, i % k->blocks + 1) - first;
+    long at = group * k->vectors + first;
+    b.x = x + group * g->cin;
+    b.y = y + group * g->cout;
+    b.w = scratch + k->panels + at * k->depth * VLANES;
+    b.start = scratch + k->starts + at * VLANES;
+    for (long v = 0; v < count; v++) b.channel[v] = gather_channel(g, first + v);
+    run_block(b, (int)count, tile->pixels, whole_pixels(g, tile->pixels));
+  }
+}
+
+static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
+  Work k = work_for(g);
+  long *tables = (long *)(scratch + k.tables);
+  bool many =
+      (double)g->images * (double)(g->y.count * g->x.count) * (double)(k.depth + 1) * (double)g->out_c > 1 << 16;
+  gather_run_offsets(g, tables);
+  gather_offsets(g, &k.tiling, tables + k.runs.count, tables + k.runs.count + k.tile_pixels);
+#pragma omp parallel if (many)
+  {
+    real *buffer = scratch + k.buffers + omp_get_thread_num() * k.tiling.buffer;
+#pragma omp for
+    for (long i = 0; i < g->groups * k.blocks; i++) pack_block(&k, w, bias, i / k.blocks, i % k.blocks, scratch);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < k.tiling.count; i++) {
+      if (interrupted()) continue;
+      Tile tile = gather_tile(g, &k.tiling, i);
+      run_tile(&k, &tile, gather_input(g, &tile, x, buffer), gather_output(g, &tile, y), scratch);
+    }
+  }
+}
+
+/* ---- conv.h ---- */
+
+long conv_forward_scratch(const ConvGeometry *geometry) {
+  Gather g = gather_forward(geometry);
+  return work_for(&g).size;
+}
+
+void conv_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
+                  real *scratch) {
+  Gather g = gather_forward(geometry);
+  run_gather(&g, x, w, bias, y, scratch);
+}
+
+/* Phases of the stride that have pixels. */
+static long phases(long size, long stride) {
+  return size < stride ? size : stride;
+}
+
+long conv_backward_input_scratch(const ConvGeometry *geometry) {
+  long most = 0, rows = phases(geometry->h, geometry->stride_h), columns = phases(geometry->w, geometry->stride_w);
+  for (long i = 0; i < rows * columns; i++) {
+    Gather g = gather_backward(geometry, i / columns, i % columns);
+    long size = work_for(&g).size;
+    if (size > most) most = size;
+  }
+  return most;
+}
+
+void conv_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
+  long rows = phases(geometry->h, geometry->stride_h), columns = phases(geometry->w, geometry->stride_w);
+  for (long i = 0; i < rows * columns; i++) {
+    Gather g = gather_backward(geometry, i / columns, i % columns);
+    run_gather(&g, dy, w, NULL, dx, scratch);
+  }
+}

@@ -1,0 +1,95 @@
+/*
+** conv_gather.h -- convolution as its direct kernels see it: each pixel written is a sum, over taps, of pixels read
+*times
+** weights. Forward is one gather. The gradient of the input is one for each phase of the stride: pixels whose positions
+** leave the same rest are reached by the same taps. Private to src/kernels/conv_*.c.
+**
+** A 'tile' is what one thread works on at a time: some rows of one image, or some whole images. Where taps reach over
+*the
+** edge the tile's input is copied between zeros first, so that the inner loops know no edges: a pixel is an offset from
+** the tile's first number, and a tap another one that is added to it.
+*/
+#ifndef FERAL_CONV_GATHER_H
+#define FERAL_CONV_GATHER_H
+
+#include <stdbool.h>
+
+#include "../base/simd.h"
+#include "conv.h"
+
+/* One dimension. Pixel i < count that is written lies at first + i step; its tap j < taps reads the input at
+   at + j at_step + i in_step and is the kernel's tap + j tap_step. */
+typedef struct Axis {
+  long in, out; /* sizes of the images read and written */
+  long first, step, count;
+  long taps, tap, tap_step;
+  long at, at_step, in_step;
+  long before, size; /* zeros put before, and size with zeros */
+} Axis;
+
+typedef struct Gather {
+  Axis y, x;
+  long images, groups;
+  long in_c, out_c, cin, cout;              /* channels of the images; those of one group */
+  long kw;                                  /* kernel taps a row */
+  long weight_in, weight_out, weight_group; /* distances in the weights from one channel, or group, to the next */
+  bool padded;                              /* some tap reaches over the edge */
+} Gather;
+
+/* Taps whose inputs lie behind each other are one run: 'runs' of 'length' numbers a pixel. */
+typedef struct Runs {
+  long count, length;
+} Runs;
+
+typedef struct Tiling {
+  long images, rows; /* a tile's; images > 1 only with all rows */
+  long count;        /* of tiles */
+  long buffer;       /* reals that hold a tile's input between zeros; 0 where it is read in place */
+} Tiling;
+
+typedef struct Tile {
+  long image, images, row, rows, pixels;
+} Tile;
+
+Gather gather_forward(const ConvGeometry *g);
+/* Phase (py,px): the input's pixels py, py + stride_h ... < h; they may have no taps. */
+Gather gather_backward(const ConvGeometry *g, long py, long px);
+
+Runs gather_runs(const Gather *g);
+void gather_run_offsets(const Gather *g, long *run_at);
+
+/* Tiles of at most 'most' reals of input and so many pixels, and smaller ones where there would be fewer than 'wanted'.
+ */
+Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted);
+Tile gather_tile(const Gather *g, const Tiling *t, long index);
+
+/* in_at, out_at: offsets of a whole tile's pixels from its first input and output number */
+void gather_offsets(const Gather *g, const Tiling *t, long *in_at, long *out_at);
+
+/* The tile's first input number: in x, or in 'buffer', filled from x. */
+const real *gather_input(const Gather *g, const Tile *tile, const real *x, real *buffer);
+real *gather_output(const Gather *g, const Tile *tile, real *y);
+
+/* ---- scratch ---- */
+
+/* Appends room for 'count' reals, whole lines of cache, to what 'size' counts; its position. */
+static inline long gather_reserve(long *size, long count) {
+  long at = *size;
+  *size += (count + 15) / 16 * 16;
+  return at;
+}
+
+/* ---- output channels as vectors ---- */
+
+/* Vectors that hold a group's output channels, and the most that a block takes. */
+static inline long gather_vectors(const Gather *g) {
+  return (g->cout + VLANES - 1) / VLANES;
+}
+
+/* The first channel of vector v. The last vector ends with the last channel, so it may hold some channels again. */
+static inline long gather_channel(const Gather *g, long v) {
+  long last = g->cout - VLANES;
+  return last <= 0 ? 0 : v * VLANES < last ? v * VLANES : last;
+}
+
+#endif
