@@ -19,7 +19,8 @@
   X(files) \
   X(draw) \
   X(conv2d) \
-  X(optim)
+  X(optim) \
+  X(lstm)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);

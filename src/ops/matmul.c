@@ -1,43 +1,6 @@
-/*
-** matmul.c -- matrix products on OpenBLAS, each call on one thread; big products are cut into pieces that depend on
-** the sizes alone and shared among threads, so the result does not depend on how many there are.
-*/
-#include "../base/blas.h"
-#include "../base/parallel.h"
+/* matmul.c -- products of matrices and of batches of them; see kernels/product.h. */
+#include "../kernels/product.h"
 #include "../tensor/tensor.h"
-
-/* ---- kernels ---- */
-
-/* A matrix as BLAS reads it: row-major with distance ld between rows, or the transpose of such a one. */
-typedef struct Matrix {
-  const real *data;
-  long ld;
-  int transposed;
-} Matrix;
-
-enum { PIECE_LEAST = 48, PIECES_MOST = 16, SMALL_PRODUCT = 1 << 17 };
-
-static const real *at(const Matrix *m, long row, long column) {
-  return m->data + (m->transposed ? column * m->ld + row : row * m->ld + column);
-}
-
-/* c (m,n) row-major with distance n = a (m,k) b (k,n) */
-static void multiply(long m, long n, long k, const Matrix *a, const Matrix *b, real *c) {
-  bool by_rows = m >= n;
-  long longer = by_rows ? m : n, pieces = longer / PIECE_LEAST;
-  if ((double)m * (double)n * (double)k < SMALL_PRODUCT || pieces < 1) pieces = 1;
-  if (pieces > PIECES_MOST) pieces = PIECES_MOST;
-#pragma omp parallel for if (pieces > 1)
-  for (long p = 0; p < pieces; p++) {
-    long first = piece_start(longer, pieces, p), count = piece_start(longer, pieces, p + 1) - first;
-    if (by_rows)
-      gemm(a->transposed, b->transposed, count, n, k, 1, at(a, first, 0), a->ld, b->data, b->ld, 0, c + first * n, n);
-    else
-      gemm(a->transposed, b->transposed, m, count, k, 1, a->data, a->ld, at(b, 0, first), b->ld, 0, c + first, n);
-  }
-}
-
-/* ---- bindings ---- */
 
 /* The last two dimensions of the tensor at 'index' as a matrix; a copy is pushed where its rows do not lie evenly. */
 static Matrix push_matrix(lua_State *L, int index) {
@@ -74,7 +37,7 @@ static int l_matmul(lua_State *L) {
   Tensor *c =
       tensor_push(L, DTYPE_REAL, a->ndim, (long[]){a->ndim == 3 ? batch : m, a->ndim == 3 ? m : n, n}, LAYOUT_ROWS);
   for (long i = 0; i < batch; i++) {
-    multiply(m, n, k, &ma, &mb, tensor_reals(c) + i * m * n);
+    product(m, n, k, &ma, &mb, tensor_reals(c) + i * m * n);
     ma.data += m * k;
     mb.data += k * n;
   }
