@@ -288,6 +288,45 @@ function T.test_a_sequence_in_two_parts_equals_the_whole()
   lu.assertEquals({ finish.h:totable(), finish.c:totable() }, { last.h:totable(), last.c:totable() })
 end
 
+function T.test_a_batch_of_lengths_equals_its_sequences_alone()
+  for case = 1, 30 do
+    local open <close> = tensor.scope() -- luacheck: ignore
+    local n, steps, hidden = check.integer(1, 9), check.integer(1, 6), check.integer(1, 9)
+    if case == 30 then n, hidden = 29, 70 end
+    local layer = LSTM(3, hidden, { layers = 2, bidirectional = true })
+    local lengths, y_weights = {}, check.randn(n, steps, 2 * hidden)
+    for i = 1, n do lengths[i] = check.integer(1, steps) end
+    local x = check.randn(n, steps, 3):requires_grad()
+    local first = { h = check.randn(4, n, hidden):requires_grad(), c = check.randn(4, n, hidden):requires_grad() }
+    local leaves = layer:parameters()
+    table.move({ x, first.h, first.c }, 1, 3, #leaves + 1, leaves)
+    local function gradients(loss)
+      for _, p in ipairs(leaves) do p:zero_grad() end
+      loss:backward()
+      local list = {}
+      for i, p in ipairs(leaves) do list[i] = p.grad:clone() end
+      return list
+    end
+
+    local y, last = layer(x, first, case % 2 == 0 and lengths or tensor(lengths, "i32"))
+    local got = gradients((y * y_weights):sum() + last.h:sum() + (last.c * 2):sum())
+    local loss = 0
+    for i, length in ipairs(lengths) do
+      local alone, state = layer(x:narrow(1, i, 1):narrow(2, 1, length),
+        { h = first.h:narrow(2, i, 1), c = first.c:narrow(2, i, 1) })
+      check.close(y:narrow(1, i, 1):narrow(2, 1, length), alone, 1e-5)
+      check.close(last.h:narrow(2, i, 1), state.h, 1e-5)
+      check.close(last.c:narrow(2, i, 1), state.c, 1e-5)
+      if length < steps then
+        lu.assertEquals(y:narrow(1, i, 1):narrow(2, length + 1, steps - length):abs():max():item(), 0)
+      end
+      local part = (alone * y_weights:narrow(1, i, 1):narrow(2, 1, length)):sum() + state.h:sum() + (state.c * 2):sum()
+      loss = part + loss
+    end
+    for i, g in ipairs(gradients(loss)) do check.close(got[i], g, check.is_double and 1e-10 or 2e-5, "gradient " .. i) end
+  end
+end
+
 function T.test_sequential_passes_on_the_outputs()
   local net = nn.Sequential(LSTM(3, 4), LSTM(4, 2, { bidirectional = true }))
   local y, nothing = net(check.randn(5, 6, 3))
@@ -334,6 +373,9 @@ function T.test_wrong_input_names_layer_and_shapes()
   refuses("lstm: weight_hh is 16x3, 16x4 expected", LSTM.layer, x, with("weight_hh", check.randn(16, 3)))
   refuses("lstm: bias_ih is 4, 16 expected", LSTM.layer, x, with("bias_ih", check.randn(4)))
   refuses("lstm: state h is 3x4, 2x4 expected", LSTM.layer, x, w, check.randn(3, 4))
+  refuses("lstm: lengths are 3, 2 expected", layer, x, nil, tensor({ 1, 2, 3 }, "i32"))
+  refuses("lstm: length 2 is 6, 1 to 5 expected", layer, x, nil, tensor({ 1, 6 }, "i32"))
+  refuses("lstm: length 1 is 0, 1 to 5 expected", layer, x, nil, tensor({ 0, 5 }, "i32"))
   refuses("lstm: input must be " .. x.dtype .. ", got i32", LSTM.layer, tensor.zeros(2, 5, 3, "i32"), w)
 end
 

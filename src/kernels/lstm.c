@@ -2,6 +2,8 @@
    state and computes the gates, a tile of sequences and hidden units at a time, without leaving the registers. */
 #include "lstm.h"
 
+#include <string.h>
+
 #include "../base/interrupt.h"
 #include "product.h"
 #include "recurrent.h"
@@ -23,9 +25,20 @@ static long after(const LstmGeometry *g, long t) {
   return g->reverse ? t : t + 1;
 }
 
+static bool has_ended(const LstmGeometry *g, long t, long n) {
+  return g->lengths != NULL && t >= g->lengths[n];
+}
+
 /* Where sequence n begins in a slot of states. */
 static long at(const LstmGeometry *g, long slot, long n) {
   return (slot * g->n + n) * g->hidden;
+}
+
+static void copy(real *to, const real *from, long n) {
+  memcpy(to, from, (size_t)n * sizeof *to);
+}
+static void clear(real *to, long n) {
+  memset(to, 0, (size_t)n * sizeof *to);
 }
 
 /* ---- forward ---- */
@@ -59,11 +72,12 @@ static inline __attribute__((always_inline)) void cell_tile(int rows, const Cell
   for (int r = 0; r < rows; r++) {
     real *gates = s->gates + (row + r) * GATES * h + j;
     long unit = (row + r) * h + j;
-    vreal in = vsigmoid(sums[r][0]), forget = vsigmoid(sums[r][1]), new = vtanh(sums[r][2]), out = vsigmoid(sums[r][3]);
-    vreal c = forget * load_lanes(s->c_before + unit, lanes) + in * new;
+    vreal in = vsigmoid(sums[r][0]), forget = vsigmoid(sums[r][1]), fresh = vtanh(sums[r][2]),
+          out = vsigmoid(sums[r][3]);
+    vreal c = forget * load_lanes(s->c_before + unit, lanes) + in * fresh;
     store_lanes(gates, in, lanes);
     store_lanes(gates + h, forget, lanes);
-    store_lanes(gates + 2 * h, new, lanes);
+    store_lanes(gates + 2 * h, fresh, lanes);
     store_lanes(gates + 3 * h, out, lanes);
     store_lanes(s->c_after + unit, c, lanes);
     store_lanes(s->h_after + unit, out * vtanh(c), lanes);
@@ -90,6 +104,11 @@ static void forward_rows(const LstmGeometry *g, const real *panels, const real *
     step.h_after = hidden + to;
     step.c_after = cells + to;
     cell_step(&step, rows);
+    for (long n = first; n < first + rows; n++)
+      if (has_ended(g, t, n)) {
+        copy(hidden + at(g, after(g, t), n), hidden + at(g, before(g, t), n), g->hidden);
+        copy(cells + at(g, after(g, t), n), cells + at(g, before(g, t), n), g->hidden);
+      }
   }
 }
 
@@ -117,6 +136,15 @@ void lstm_forward(const LstmGeometry *g, const real *x, const real *w_ih, const 
   }
 }
 
+void lstm_outputs(const LstmGeometry *g, const real *hidden, real *y) {
+  for (long t = 0; t < g->steps; t++)
+    for (long n = 0; n < g->n; n++)
+      if (has_ended(g, t, n))
+        clear(y + at(g, t, n), g->hidden);
+      else
+        copy(y + at(g, t, n), hidden + at(g, after(g, t), n), g->hidden);
+}
+
 /* ---- backward ---- */
 
 /* One hidden unit and step: gates and what goes into them, (4,H) apart; dh, dc: (H) of the state after the step, dc
@@ -127,41 +155,57 @@ static void cell_backward(long h, const real *restrict gates, const real *restri
   for (long j = 0; j < h; j += VLANES) {
     int lanes = h - j < VLANES ? (int)(h - j) : VLANES;
     vreal in = load_lanes(gates + j, lanes), forget = load_lanes(gates + h + j, lanes);
-    vreal new = load_lanes(gates + 2 * h + j, lanes), out = load_lanes(gates + 3 * h + j, lanes);
+    vreal fresh = load_lanes(gates + 2 * h + j, lanes), out = load_lanes(gates + 3 * h + j, lanes);
     vreal squashed = vtanh(load_lanes(c_after + j, lanes));
     vreal up = load_lanes(dy + j, lanes) + load_lanes(dh + j, lanes);
     vreal cell = load_lanes(dc + j, lanes) + up * out * (1 - squashed * squashed);
-    store_lanes(dgates + j, cell * new *in *(1 - in), lanes);
+    store_lanes(dgates + j, cell * fresh * in * (1 - in), lanes);
     store_lanes(dgates + h + j, cell * load_lanes(c_before + j, lanes) * forget * (1 - forget), lanes);
-    store_lanes(dgates + 2 * h + j, cell * in * (1 - new *new), lanes);
+    store_lanes(dgates + 2 * h + j, cell * in * (1 - fresh * fresh), lanes);
     store_lanes(dgates + 3 * h + j, up * squashed * out * (1 - out), lanes);
     store_lanes(dc + j, cell * forget, lanes);
   }
 }
 
+/* kept: (N,H), where the gradients of ended sequences wait while the others go through a step */
 static void backward_rows(const LstmGeometry *g, const real *panels, long first, long rows, const real *dy,
-                          const real *gates, const real *cells, real *dgates, real *dh, real *dc) {
+                          const real *gates, const real *cells, real *dgates, real *dh, real *dc, real *kept) {
   long h = g->hidden;
   for (long s = g->steps - 1; s >= 0 && !interrupted(); s--) {
     long t = step_at(g, s);
-    for (long n = first; n < first + rows; n++)
-      cell_backward(h, gates + GATES * at(g, t, n), cells + at(g, before(g, t), n), cells + at(g, after(g, t), n),
-                    dy + at(g, t, n), dh + n * h, dc + n * h, dgates + GATES * at(g, t, n));
+    for (long n = first; n < first + rows; n++) {
+      real *changes = dgates + GATES * at(g, t, n);
+      if (has_ended(g, t, n)) {
+        clear(changes, GATES * h);
+        copy(kept + n * h, dh + n * h, h);
+      } else {
+        cell_backward(h, gates + GATES * at(g, t, n), cells + at(g, before(g, t), n), cells + at(g, after(g, t), n),
+                      dy + at(g, t, n), dh + n * h, dc + n * h, changes);
+      }
+    }
     multiply_panels(rows, h, GATES * h, dgates + GATES * at(g, t, first), panels, dh + first * h);
+    for (long n = first; n < first + rows; n++)
+      if (has_ended(g, t, n)) copy(dh + n * h, kept + n * h, h);
   }
 }
 
-long lstm_backward_scratch(const LstmGeometry *g) {
+static long state_panels_size(const LstmGeometry *g) {
   return blocks_of(g->hidden, TILE_WIDTH) * TILE_WIDTH * GATES * g->hidden;
+}
+
+/* panels of w_hh, kept gradients */
+long lstm_backward_scratch(const LstmGeometry *g) {
+  return state_panels_size(g) + g->n * g->hidden;
 }
 
 void lstm_backward(const LstmGeometry *g, const real *dy, const real *w_hh, const real *gates, const real *cells,
                    real *dgates, real *dh, real *dc, real *scratch) {
   long pieces = batch_pieces(g->n, work(g));
+  real *kept = scratch + state_panels_size(g);
   pack_panels(GATES * g->hidden, g->hidden, w_hh, scratch);
 #pragma omp parallel for if (pieces > 1)
   for (long p = 0; p < pieces; p++) {
-    long first = piece_start(g->n, pieces, p);
-    backward_rows(g, scratch, first, piece_start(g->n, pieces, p + 1) - first, dy, gates, cells, dgates, dh, dc);
+    long first = piece_start(g->n, pieces, p), rows = piece_start(g->n, pieces, p + 1) - first;
+    backward_rows(g, scratch, first, rows, dy, gates, cells, dgates, dh, dc, kept);
   }
 }

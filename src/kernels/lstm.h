@@ -12,12 +12,14 @@
 #define FERAL_LSTM_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "../base/real.h"
 
 typedef struct LstmGeometry {
   long steps, n, inputs, hidden; /* T N I H */
   bool reverse;                  /* from the last step to the first */
+  const int32_t *lengths;        /* (N): steps that a sequence has, later ones leave its state as it is; NULL: T */
 } LstmGeometry;
 
 /* How many reals of scratch the functions want. */
@@ -28,6 +30,9 @@ long lstm_backward_scratch(const LstmGeometry *g);
    slot before the first step is given and the others are made */
 void lstm_forward(const LstmGeometry *g, const real *x, const real *w_ih, const real *w_hh, const real *b_ih,
                   const real *b_hh, real *gates, real *hidden, real *cells, real *scratch);
+
+/* y (T,N,H) = the states after each step, zeros where a sequence has ended */
+void lstm_outputs(const LstmGeometry *g, const real *hidden, real *y);
 
 /* Through time: from the gradients of the outputs, dy (T,N,H), to those of what goes into the gates, dgates (T,N,4H).
    dh, dc (N,H) are the gradients of the last state, and become those of the first. */

@@ -32,8 +32,7 @@ typedef void (*Rule)(const void *settings, const Memory *memory);
 static Memory piece_of(const Memory *whole, long first) {
   Memory piece = {
       .n = whole->n - first < PIECE ? whole->n - first : PIECE, .p = whole->p + first, .g = whole->g + first};
-  for (int i = 0; i < STATES_MOST; i++)
-    piece.state[i] = whole->state[i] != NULL ? whole->state[i] + first : NULL;
+  for (int i = 0; i < STATES_MOST; i++) piece.state[i] = whole->state[i] != NULL ? whole->state[i] + first : NULL;
   return piece;
 }
 

@@ -27,20 +27,21 @@ end
 ---@param h Tensor|nil  N x H, before the first step; zeros if nil; so is c
 ---@param c Tensor|nil
 ---@param reverse boolean|nil  from the last step to the first
+---@param lengths Tensor|nil   i32 N
 ---@return Tensor y  N x T x H
 ---@return Tensor h  1 x N x H, after the last step (in reverse: the first)
 ---@return Tensor c  1 x N x H
-function LSTM.layer(x, w, h, c, reverse)
+function LSTM.layer(x, w, h, c, reverse, lengths)
   local inputs = { x, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, h, c, n = 7 }
   local y, last_h, last_c, steps, gates, hidden, cells =
-    lstm.forward(x, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, h, c, reverse)
+    lstm.forward(x, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, h, c, reverse, lengths)
   local wanted = false
   for i = 1, 7 do wanted = wanted or autograd.wanted(inputs[i]) end
   if not wanted then return y, last_h, last_c end
   local gradients = {}
   autograd.record(y, inputs, function(g)
     local dx, dw_ih, dw_hh, db, dh, dc = lstm.backward(g, gradients.h, gradients.c, steps, gates, hidden, cells,
-      w.weight_ih, w.weight_hh, reverse, node(x) ~= nil, node(w.weight_ih) ~= nil, node(w.weight_hh) ~= nil,
+      w.weight_ih, w.weight_hh, reverse, lengths, node(x) ~= nil, node(w.weight_ih) ~= nil, node(w.weight_hh) ~= nil,
       node(w.bias_ih) ~= nil or node(w.bias_hh) ~= nil)
     return dx, dw_ih, dw_hh, db, db, dh, dc
   end)
@@ -97,9 +98,10 @@ local function joined(tensors, dim) return #tensors == 1 and tensors[1] or ops.c
 
 ---@param x Tensor  N x T x inputs
 ---@param state {h: Tensor, c: Tensor}|nil  where to begin; zeros if nil
+---@param lengths integer[]|Tensor|nil  how many steps each sequence has (i32 N); behind them outputs are 0, the state stays
 ---@return Tensor   N x T x hidden (2 hidden when bidirectional): the last layer's output at each step
 ---@return {h: Tensor, c: Tensor}  the state after the last step, each layers x N x hidden (2 layers when bidirectional)
-function LSTM:forward(x, state)
+function LSTM:forward(x, state, lengths)
   if x:dim() ~= 3 or x:size(3) ~= self.inputs then
     errors.raise("LSTM: input is %s, N x T x %d expected", table.concat(x.shape, "x"), self.inputs)
   end
@@ -107,6 +109,7 @@ function LSTM:forward(x, state)
     check_state(self, state, "h", #x)
     check_state(self, state, "c", #x)
   end
+  if type(lengths) == "table" then lengths = create.from_table(lengths, "i32") end
   local last_h, last_c = {}, {}
   for layer = 0, self.layers - 1 do
     if layer > 0 and self.dropout then x = self.dropout(x) end
@@ -115,7 +118,7 @@ function LSTM:forward(x, state)
       local weights, k = {}, #last_h + 1
       for _, part in ipairs(parts) do weights[part] = self[part .. "_l" .. layer .. suffix] end
       local h, c = first_state(state, k)
-      outputs[direction], last_h[k], last_c[k] = LSTM.layer(x, weights, h, c, direction == 2)
+      outputs[direction], last_h[k], last_c[k] = LSTM.layer(x, weights, h, c, direction == 2, lengths)
     end
     x = joined(outputs, 3)
   end
