@@ -20,7 +20,9 @@
   X(draw) \
   X(conv2d) \
   X(optim) \
-  X(lstm)
+  X(lstm) \
+  X(image) \
+  X(transform)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
