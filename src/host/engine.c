@@ -22,7 +22,8 @@
   X(optim) \
   X(lstm) \
   X(image) \
-  X(transform)
+  X(transform) \
+  X(augment)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
