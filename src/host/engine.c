@@ -23,7 +23,8 @@
   X(lstm) \
   X(image) \
   X(transform) \
-  X(augment)
+  X(augment) \
+  X(hog)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);
