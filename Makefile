@@ -20,10 +20,10 @@ FLAGS_avx2     := -march=x86-64-v3
 FLAGS_baseline :=
 
 # pkg-config's openblas may be another flavour's, so the OpenMP one is named
-LIBS_PKG := lua5.4 libturbojpeg
+LIBS_PKG := lua5.4 libturbojpeg zlib
 CPPFLAGS += $(shell pkg-config --cflags $(LIBS_PKG) 2>/dev/null) -isystem /usr/include/stb \
             -I/usr/include/$(shell $(CC) -print-multiarch)/openblas-openmp
-LDLIBS   += $(shell pkg-config --libs $(LIBS_PKG) 2>/dev/null || echo -llua5.4 -lturbojpeg) \
+LDLIBS   += $(shell pkg-config --libs $(LIBS_PKG) 2>/dev/null || echo -llua5.4 -lturbojpeg -lz) \
             -L/usr/lib/$(shell $(CC) -print-multiarch)/openblas-openmp -lopenblas -lm
 CFLAGS   += -std=c11 -D_GNU_SOURCE $(OPT) -g -ffp-contract=fast -fno-math-errno -fopenmp -fPIC \
             -Wall -Wextra -Wshadow -Werror -MMD -MP $(SAN)
@@ -95,7 +95,7 @@ $(BUILD)/bundle.c: $(LUA_SRC) $(DKJSON) Makefile
 $(BUILD)/bundle.o: $(BUILD)/bundle.c src/base/bundle.h
 	$(Q)$(CC) -std=c11 -fPIC -Isrc/base -c -o $@ $<
 
-DEPS := liblua5.4-dev lua5.4 libopenblas-openmp-dev libstb-dev libturbojpeg0-dev libreadline-dev lua-unit lua-dkjson pkg-config gcc make
+DEPS := liblua5.4-dev lua5.4 libopenblas-openmp-dev libstb-dev libturbojpeg0-dev zlib1g-dev libreadline-dev lua-unit lua-dkjson pkg-config gcc make
 DEV_DEPS := clang clang-format clang-tidy cppcheck lua-check
 define APT
 	@if command -v apt-get >/dev/null; then \
