@@ -18,6 +18,7 @@
   X(loss) \
   X(files) \
   X(draw) \
+  X(face_draw) \
   X(conv2d) \
   X(optim) \
   X(lstm) \
