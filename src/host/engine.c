@@ -19,6 +19,7 @@
   X(files) \
   X(draw) \
   X(face_draw) \
+  X(pixel_text) \
   X(conv2d) \
   X(optim) \
   X(lstm) \

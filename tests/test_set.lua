@@ -1,0 +1,154 @@
+local lu = require "luaunit"
+local feral = require "feral"
+local check = require "check"
+local data, tensor = feral.data, feral.tensor
+
+local T = {}
+
+--- Samples whose only pixel is their number.
+local function numbered(labels, classes)
+  local pixels = {}
+  for i = 1, #labels do pixels[i] = { { { i } } } end
+  return data.set { images = tensor(pixels, "u8"), labels = labels, classes = classes }
+end
+
+local function numbers_in(set) return set.images:reshape(-1):totable() end
+
+local function many(counts, classes)
+  local labels = {}
+  for c, n in ipairs(counts) do
+    for _ = 1, n do labels[#labels + 1] = c end
+  end
+  return numbered(labels, classes)
+end
+
+function T.test_size_counts_and_weights()
+  local set = numbered({ 1, 2, 2, 2 }, { "fear", "joy", "never" })
+  lu.assertEquals(#set, 4)
+  lu.assertEquals(set:size(), 4)
+  lu.assertEquals(set:counts(), { 1, 3, 0 })
+  check.close(set:class_weights(), { 2, 2 / 3, 0 })
+  lu.assertEquals({ set:image_size() }, { 1, 1, 1 })
+end
+
+function T.test_describe_lines_up()
+  local set = numbered({ 1, 2, 2, 2 }, { "fear", "überrascht" })
+  lu.assertEquals(tostring(set), "4 images of 1 x 1 x 1 (0.0 MB), 2 classes\n"
+    .. "  fear             1   25.0 %  ##########\n"
+    .. "  überrascht       3   75.0 %  ##############################")
+end
+
+function T.test_subset_by_numbers_tensor_and_function()
+  local set = numbered({ 1, 2, 1, 2, 1 }, { "a", "b" })
+  lu.assertEquals(numbers_in(set:subset { 4, 1 }), { 4, 1 })
+  lu.assertEquals(set:subset({ 4, 1 }).labels:totable(), { 2, 1 })
+  lu.assertEquals(numbers_in(set:subset(tensor({ 2, 2 }, "i32"))), { 2, 2 })
+  lu.assertEquals(numbers_in(set:subset(function(i, class) return class == "a" and i > 1 end)), { 3, 5 })
+end
+
+function T.test_subset_takes_paths_along()
+  local set = data.set { images = tensor.zeros({ 3, 1, 2, 2 }, "u8"), labels = { 1, 1, 1 }, classes = { "x" },
+    paths = { "one", "two", "three" } }
+  lu.assertEquals(set:subset({ 3, 1 }).paths, { "three", "one" })
+end
+
+function T.test_subset_messages()
+  local set = numbered({ 1, 1 }, { "a" })
+  lu.assertStrContains(check.message(set.subset, set, {}), "subset: no sample is left")
+  lu.assertStrContains(check.message(set.subset, set, { 3 }), "index_select: position 3 (element 1) is outside of 1..2")
+  lu.assertStrContains(check.message(set.subset, set, "all"), "subset: a list of numbers or a function expected, got string")
+end
+
+function T.test_split_is_stratified_and_loses_nothing()
+  local set = many({ 40, 10, 1, 2 }, { "a", "b", "c", "d" })
+  for seed = 1, 20 do
+    local first, second = set:split(0.8, { seed = seed })
+    lu.assertEquals(first:counts()[1], 32)
+    lu.assertEquals(first:counts()[2], 8)
+    lu.assertEquals(first:counts()[4], 1) -- of two, one goes to either side
+    lu.assertEquals(second:counts()[4], 1)
+    local seen = {}
+    for _, part in ipairs { first, second } do
+      for _, n in ipairs(numbers_in(part)) do
+        lu.assertNil(seen[n])
+        seen[n] = true
+      end
+    end
+    lu.assertEquals(#first + #second, 53)
+  end
+end
+
+function T.test_split_depends_on_its_seed_alone()
+  local set = many({ 30, 30 }, { "a", "b" })
+  lu.assertEquals(numbers_in(set:split(0.5, { seed = 7 })), numbers_in((set:split(0.5, { seed = 7 }))))
+  lu.assertNotEquals(numbers_in(set:split(0.5, { seed = 7 })), numbers_in((set:split(0.5, { seed = 8 }))))
+end
+
+function T.test_split_without_classes_in_mind()
+  local first, second = many({ 10, 10 }, { "a", "b" }):split(0.25, { stratified = false })
+  lu.assertEquals({ #first, #second }, { 5, 15 })
+end
+
+function T.test_split_messages()
+  local set = numbered({ 1, 1 }, { "a" })
+  lu.assertStrContains(check.message(set.split, set, 1), "split: the fraction must lie between 0 and 1, got 1")
+  lu.assertStrContains(check.message(set.split, set, 0.5, { sead = 1 }), "split: unknown option 'sead', did you mean 'seed'?")
+  local one = numbered({ 1 }, { "a" })
+  lu.assertStrContains(check.message(one.split, one, 0.5), "split: a set of one sample cannot be split")
+end
+
+function T.test_map_labels_renames_joins_and_leaves_out()
+  local set = numbered({ 1, 2, 3, 4 }, { "cross", "happy", "glad", "odd" })
+  local mapped = set:map_labels { cross = "anger", happy = "happiness", glad = "happiness", odd = false }
+  lu.assertEquals(mapped.classes, { "anger", "happiness" })
+  lu.assertEquals(mapped.labels:totable(), { 1, 2, 2 })
+  lu.assertEquals(numbers_in(mapped), { 1, 2, 3 })
+  local renamed = set:map_labels { odd = "disgust" }
+  lu.assertEquals(renamed.classes, { "disgust", "cross", "glad", "happy" })
+  lu.assertEquals(renamed.labels:totable(), { 2, 4, 3, 1 })
+end
+
+function T.test_map_labels_messages()
+  local set = numbered({ 1, 2 }, { "anger", "fear" })
+  lu.assertStrContains(check.message(set.map_labels, set, { angr = "x" }),
+    "map_labels: there is no class 'angr', did you mean 'anger'?")
+  lu.assertStrContains(check.message(set.map_labels, set, { anger = 3 }), "'anger' must become a name, or false, got number")
+  lu.assertStrContains(check.message(set.map_labels, set, { anger = false, fear = false }), "subset: no sample is left")
+end
+
+function T.test_what_a_set_refuses()
+  local images = tensor.zeros({ 2, 1, 3, 3 }, "u8")
+  local function message(fields) return check.message(data.set, fields) end
+  lu.assertStrContains(message { images = tensor.zeros(2, 1, 3, 3), labels = { 1, 1 }, classes = { "a" } },
+    ("images must be u8 M x C x H x W, or M x T x C x H x W, got %s 2x1x3x3"):format(tensor.zeros(1).dtype))
+  lu.assertStrContains(message { images = images, labels = { 1 }, classes = { "a" } }, "one for each of the 2 images")
+  lu.assertStrContains(message { images = images, labels = { 1, 2 }, classes = { "a" } },
+    "label 2 is 2, the classes are numbered from 1 to 1")
+  lu.assertStrContains(message { images = images, labels = { 1, 1 }, classes = {} }, "classes must be a list of names")
+  lu.assertStrContains(message { images = images, labels = { 1, 1 }, classes = { "a" }, paths = { "x" } },
+    "2 images but 1 paths")
+end
+
+function T.test_a_set_outlives_the_scope_it_was_made_in()
+  local set
+  do
+    local _open <close> = tensor.scope()
+    set = numbered({ 1, 2, 1 }, { "a", "b" }):subset { 1, 3 }
+  end
+  lu.assertEquals(numbers_in(set), { 1, 3 })
+end
+
+function T.test_emotions_come_first_in_the_houses_order()
+  lu.assertEquals(data.emotions.sort { "zeal", "contempt", "neutral", "awe", "anger", "surprise" },
+    { "anger", "surprise", "neutral", "contempt", "awe", "zeal" })
+end
+
+function T.test_usual_spellings_of_emotions()
+  local known = { angry = "anger", Anger = "anger", HA = "happiness", happy = "happiness", Sad = "sadness", AF = "fear",
+    SURPRISED = "surprise", neutral = "neutral", contempt = "contempt", smirk = "smirk", ["7"] = "7" }
+  for spelling, class in pairs(known) do lu.assertEquals(data.emotions.class_of(spelling), class) end
+  lu.assertEquals(data.emotions.class_of("7", { ["7"] = "neutral" }), "neutral")
+  lu.assertEquals(data.emotions.class_of("angry", {}), "angry")
+end
+
+return T
