@@ -35,7 +35,9 @@ if options.model then
 else
   net = nets.vgg(#train_set.classes, { widths = { 16, 32, 64, 128 }, dense = 128 })
   train.fit(net, {
-    train = data.loader(train_set, { batch = 64, seed = options.seed, augment = feral.augment.new { mirror = 0.5, shift = 0.1 } }),
+    train = data.loader(train_set, {
+      batch = 64, seed = options.seed, augment = feral.augment.new { mirror = 0.5, shift = 0.1 },
+    }),
     epochs = options.epochs, optimizer = optim.Adam(net:parameters(), { lr = 1e-3 }),
   })
 end

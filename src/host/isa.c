@@ -13,13 +13,14 @@
 #ifdef ISA_avx512
 extern const EngineModule engine_modules_avx512[];
 static int has_avx512(void) {
-  return __builtin_cpu_supports("x86-64-v4");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #endif
 #ifdef ISA_avx2
 extern const EngineModule engine_modules_avx2[];
 static int has_avx2(void) {
-  return __builtin_cpu_supports("x86-64-v3");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 }
 #endif
 #ifdef ISA_baseline

@@ -312,12 +312,12 @@ static void blend(lua_State *L, int arg, const Tensor *out, const Tensor *mask) 
 
 /* where(mask u8, a, b): a and b tensors or numbers; all broadcast to the mask's or the tensors' shape */
 static int l_where(lua_State *L) {
-  const Tensor *mask = tensor_check_dtype(L, 1, DTYPE_U8), *shaped = mask;
+  const Tensor *mask = tensor_check_dtype(L, 1, DTYPE_U8);
   long shape[TENSOR_MAX_DIMS];
   Tensor full = *mask;
   for (int arg = 2; arg <= 3; arg++) {
     if (lua_type(L, arg) == LUA_TNUMBER) continue;
-    shaped = tensor_check_real(L, arg, "where: operand", 0);
+    const Tensor *shaped = tensor_check_real(L, arg, "where: operand", 0);
     full.ndim = loop_broadcast(&full, shaped, shape);
     if (full.ndim < 0)
       tensor_error(L, "where: shapes %s and %s do not broadcast", tensor_describe(L, mask), tensor_describe(L, shaped));

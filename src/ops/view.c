@@ -1,5 +1,6 @@
 /* view.c -- other looks at the same numbers: select, narrow, reshape, permute ...; and copies where a look cannot do.
  */
+#include <limits.h>
 #include <string.h>
 
 #include "../tensor/tensor.h"
@@ -44,10 +45,10 @@ static int check_new_shape(lua_State *L, int arg, const Tensor *t, long shape[TE
     lua_pop(L, 1);
     if (shape[d] < 0)
       open = d;
-    else
-      known *= shape[d];
+    else if (__builtin_mul_overflow(known, shape[d], &known))
+      known = LONG_MAX;
   }
-  if (open >= 0 && known > 0 && numel % known == 0) shape[open] = numel / known;
+  if (open >= 0 && numel % known == 0) shape[open] = numel / known;
   if (open >= 0 ? numel % known != 0 : known != numel)
     tensor_error(L, "reshape: %s has %I elements, the new sizes make %I", tensor_describe(L, t), (lua_Integer)numel,
                  (lua_Integer)known);
