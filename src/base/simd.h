@@ -14,14 +14,29 @@
 
 #if defined(__AVX512F__)
 enum { VBYTES = 64, VREGISTERS = 32 };
+#  define VALL VNUMBERS(16, 8)
 #elif defined(__AVX2__)
 enum { VBYTES = 32, VREGISTERS = 16 };
+#  define VALL VNUMBERS(8, 4)
 #elif defined(__aarch64__)
 enum { VBYTES = 16, VREGISTERS = 32 };
+#  define VALL VNUMBERS(4, 2)
 #else
 enum { VBYTES = 16, VREGISTERS = 16 };
+#  define VALL VNUMBERS(4, 2)
 #endif
 enum { VLANES = VBYTES / sizeof(real) };
+
+/* VALL: the numbers of all lanes, for shuffles. */
+#ifdef REAL_DOUBLE
+#  define VNUMBERS(floats, doubles) VFIRST_##doubles
+#else
+#  define VNUMBERS(floats, doubles) VFIRST_##floats
+#endif
+#define VFIRST_2 0, 1
+#define VFIRST_4 VFIRST_2, 2, 3
+#define VFIRST_8 VFIRST_4, 4, 5, 6, 7
+#define VFIRST_16 VFIRST_8, 8, 9, 10, 11, 12, 13, 14, 15
 
 typedef real vreal __attribute__((vector_size(VBYTES)));
 typedef real vreal_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
@@ -36,8 +51,28 @@ static inline vreal vset(real x) {
   return x - (vreal){0};
 }
 
+/* Half a vector, for counts that would leave the other half idle. */
+typedef real vhalf __attribute__((vector_size(VBYTES / 2)));
+typedef real vhalf_unaligned __attribute__((vector_size(VBYTES / 2), aligned(sizeof(real)), may_alias));
+
+static inline vhalf vload_half(const real *p) {
+  return *(const vhalf_unaligned *)p;
+}
+static inline void vstore_half(real *p, vhalf v) {
+  *(vhalf_unaligned *)p = v;
+}
+static inline vhalf vset_half(real x) {
+  return x - (vhalf){0};
+}
+/* The half in the lower lanes, zeros in the others. */
+static inline vreal vwiden(vhalf v) {
+  return __builtin_shufflevector(v, (vhalf){0}, VALL);
+}
+
 /* The first n lanes of p, zero in the rest; and the other way. */
 static inline vreal vload_part(const real *p, int n) {
+  if (__builtin_constant_p(n) && n == VLANES) return vload(p);
+  if (__builtin_constant_p(n) && n == VLANES / 2) return vwiden(vload_half(p));
   vreal v = {0};
   memcpy(&v, p, (size_t)n * sizeof(real));
   return v;

@@ -10,6 +10,7 @@
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
 #include "conv_gather.h"
+#include "conv_methods.h"
 
 enum { PIXELS_MOST = 8, VECTORS_MOST = 4, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4 };
 
@@ -214,38 +215,32 @@ static void run_gather(const Gather *g, const real *x, const real *w, const real
   }
 }
 
-/* ---- conv.h ---- */
+/* ---- conv_methods.h ---- */
 
-long conv_forward_scratch(const ConvGeometry *geometry) {
+long direct_forward_scratch(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
   return work_for(&g).size;
 }
 
-void conv_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
-                  real *scratch) {
+void direct_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
+                    real *scratch) {
   Gather g = gather_forward(geometry);
   run_gather(&g, x, w, bias, y, scratch);
 }
 
-/* Phases of the stride that have pixels. */
-static long phases(long size, long stride) {
-  return size < stride ? size : stride;
-}
-
-long conv_backward_input_scratch(const ConvGeometry *geometry) {
-  long most = 0, rows = phases(geometry->h, geometry->stride_h), columns = phases(geometry->w, geometry->stride_w);
-  for (long i = 0; i < rows * columns; i++) {
-    Gather g = gather_backward(geometry, i / columns, i % columns);
+long direct_backward_input_scratch(const ConvGeometry *geometry) {
+  long most = 0;
+  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+    Gather g = gather_backward(geometry, phase);
     long size = work_for(&g).size;
     if (size > most) most = size;
   }
   return most;
 }
 
-void conv_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
-  long rows = phases(geometry->h, geometry->stride_h), columns = phases(geometry->w, geometry->stride_w);
-  for (long i = 0; i < rows * columns; i++) {
-    Gather g = gather_backward(geometry, i / columns, i % columns);
+void direct_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
+  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+    Gather g = gather_backward(geometry, phase);
     run_gather(&g, dy, w, NULL, dx, scratch);
   }
 }

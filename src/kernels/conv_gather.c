@@ -44,7 +44,7 @@ static long greatest_divisor(long a, long b) {
 static Axis backward_axis(long in, long out, long kernel, long stride, long dilation, long before, long phase) {
   Axis a = {.in = out, .out = in, .first = phase, .step = stride, .in_step = 1};
   long apart = stride / greatest_divisor(stride, dilation);
-  a.count = phase < in ? divide_up(in - phase, stride) : 0;
+  a.count = divide_up(in - phase, stride);
   for (long k = 0; k < kernel; k++)
     if ((phase + before - k * dilation) % stride == 0) {
       a.taps++;
@@ -77,7 +77,13 @@ Gather gather_forward(const ConvGeometry *g) {
                                .weight_group = cout * cin * taps});
 }
 
-Gather gather_backward(const ConvGeometry *g, long py, long px) {
+/* The input's rows (columns) y, y + stride ... are one phase; those that begin beyond the image do not exist. */
+long gather_phases(const ConvGeometry *g) {
+  return min_long(g->h, g->stride_h) * min_long(g->w, g->stride_w);
+}
+
+Gather gather_backward(const ConvGeometry *g, long phase) {
+  long columns = min_long(g->w, g->stride_w), py = phase / columns, px = phase % columns;
   long cin = g->f / g->groups, cout = g->c / g->groups, taps = g->kh * g->kw;
   return with_padding((Gather){.y = backward_axis(g->h, g->oh, g->kh, g->stride_h, g->dilation_h, g->top, py),
                                .x = backward_axis(g->w, g->ow, g->kw, g->stride_w, g->dilation_w, g->left, px),
@@ -102,13 +108,20 @@ Runs gather_runs(const Gather *g) {
   return (Runs){g->y.taps * g->x.taps, g->cin};
 }
 
-void gather_run_offsets(const Gather *g, long *run_at) {
-  long columns = taps_touch(g) ? min_long(g->x.taps, 1) : g->x.taps;
+static void tap_offsets(const Gather *g, long columns, long *at) {
   for (long j = 0; j < g->y.taps; j++)
     for (long i = 0; i < columns; i++) {
       long row = g->y.at + g->y.before + j * g->y.at_step, column = g->x.at + g->x.before + i * g->x.at_step;
-      *run_at++ = (row * g->x.size + column) * g->in_c;
+      *at++ = (row * g->x.size + column) * g->in_c;
     }
+}
+
+void gather_tap_offsets(const Gather *g, long *tap_at) {
+  tap_offsets(g, g->x.taps, tap_at);
+}
+
+void gather_run_offsets(const Gather *g, long *run_at) {
+  tap_offsets(g, taps_touch(g) ? min_long(g->x.taps, 1) : g->x.taps, run_at);
 }
 
 /* ---- tiles ---- */

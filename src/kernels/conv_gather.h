@@ -52,9 +52,12 @@ typedef struct Tile {
 } Tile;
 
 Gather gather_forward(const ConvGeometry *g);
-/* Phase (py,px): the input's pixels py, py + stride_h ... < h; they may have no taps. */
-Gather gather_backward(const ConvGeometry *g, long py, long px);
+/* The input's gradient: phases of the stride, numbered from 0; one may have no taps. */
+long gather_phases(const ConvGeometry *g);
+Gather gather_backward(const ConvGeometry *g, long phase);
 
+/* Offsets of the taps (runs) from a pixel. */
+void gather_tap_offsets(const Gather *g, long *tap_at);
 Runs gather_runs(const Gather *g);
 void gather_run_offsets(const Gather *g, long *run_at);
 

@@ -10,6 +10,7 @@
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
 #include "conv_gather.h"
+#include "conv_methods.h"
 
 enum { TILE_MOST = 48 << 10, TILE_PIXELS = 256 };
 /* Sums are made in parts of the batch, which are then added in order; their number depends on the sizes alone. */
@@ -211,13 +212,13 @@ static void sum_part(const Work *k, long part, long chunk, const real *dy, const
   }
 }
 
-/* ---- conv.h ---- */
+/* ---- conv_methods.h ---- */
 
-long conv_backward_weight_scratch(const ConvGeometry *geometry) {
+long direct_backward_weight_scratch(const ConvGeometry *geometry) {
   return work_for(geometry).size;
 }
 
-void conv_backward_weight(const ConvGeometry *geometry, const real *dy, const real *x, real *dw, real *scratch) {
+void direct_backward_weight(const ConvGeometry *geometry, const real *dy, const real *x, real *dw, real *scratch) {
   Work k = work_for(geometry);
   long *tables = (long *)(scratch + k.tables), pixels = k.tiling.images * k.tiling.rows * k.g.x.count;
   bool many = (double)k.part_size * (double)(pixels * k.tiling.count) > 1 << 16;

@@ -13,16 +13,22 @@ local function pair(where, name, value, least)
   local h, w = value, value
   if type(value) == "table" and #value == 2 then h, w = value[1], value[2] end
   h, w = math.tointeger(h), math.tointeger(w)
-  if not h or not w then errors.raise("%s: %s must be a whole number or {height, width}", where, name) end
+  if not h or not w then
+    errors.raise("%s: %s must be a whole number or {height, width}, got %s", where, name,
+      type(value) == "table" and "another table" or tostring(value))
+  end
   if h < least or w < least then
     errors.raise("%s: %s must be %d or more, got %d", where, name, least, math.min(h, w))
   end
   return h, w
 end
 
---- A whole number not below 1.
-local function size(where, name, value)
-  return (pair(where, name, math.type(value) and value or "none", 1))
+--- A whole number not below 1, checked.
+function Conv2d.size(where, name, value)
+  local whole = math.tointeger(value)
+  if not whole then errors.raise("%s: %s must be a whole number, got %s", where, name, tostring(value)) end
+  if whole < 1 then errors.raise("%s: %s must be 1 or more, got %d", where, name, whole) end
+  return whole
 end
 
 --- Zeros at top, left, bottom and right. "same" keeps the size of the input; of an odd number the last side gets more.
@@ -81,8 +87,9 @@ end
 ---  groups = 1, bias = true
 function Conv2d:init(inputs, outputs, kernel, options)
   options = errors.check_options("Conv2d", options, { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true })
-  inputs, outputs = size("Conv2d", "input channels", inputs), size("Conv2d", "output channels", outputs)
-  local groups = size("Conv2d", "groups", options.groups)
+  inputs = Conv2d.size("Conv2d", "input channels", inputs)
+  outputs = Conv2d.size("Conv2d", "output channels", outputs)
+  local groups = Conv2d.size("Conv2d", "groups", options.groups)
   if inputs % groups ~= 0 or outputs % groups ~= 0 then
     errors.raise("Conv2d: groups = %d does not divide %d input and %d output channels", groups, inputs, outputs)
   end

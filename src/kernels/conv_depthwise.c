@@ -1,0 +1,332 @@
+/*
+** conv_depthwise.c -- convolution of each channel with a filter of its own, as gathers (conv_gather.h).
+** Vectors lie across channels. With a stride of 1 a row of pixels is one line of numbers that are all treated alike but
+*for
+** their weights, which return with the channels: so the line is cut into vectors regardless of pixels, and vectors that
+*are
+** whole periods apart share their weights. 8 channels fill vectors of 16 lanes that way.
+*/
+#include <string.h>
+
+#include "../base/interrupt.h"
+#include "../base/parallel.h"
+#include "conv_gather.h"
+#include "conv_methods.h"
+
+enum {
+  TILE_MOST = 16 << 10,
+  TILE_ROWS = 8,
+  TILE_PIXELS = 4096,
+  TILES_A_THREAD = 4,
+  PERIOD_MOST = 4096,
+  PARTS_MOST = 16
+};
+enum { POINTS_MOST = 6, TAPS_MOST = 9 };
+#define INLINE static inline __attribute__((always_inline))
+
+/* Vectors of a row that have the same weights: from number 'at' on, 'points' of them, some lanes or all of each. */
+typedef struct Piece {
+  long at, weight, lanes, points;
+} Piece;
+
+typedef struct Work {
+  Gather g;
+  Tiling tiling;
+  long taps, parts;       /* parts of the tiles, for sums */
+  long period;            /* of the weights */
+  long in_step, out_step; /* from one of a piece's vectors to the next */
+  long piece_count;
+  /* positions in the scratch; offsets of taps, and of a tile's rows that are read and written, are longs */
+  long weights, starts, sums, pieces, tap_at, row_in, row_out, buffers;
+  long size;
+} Work;
+
+static long least(long a, long b) {
+  return a < b ? a : b;
+}
+
+/* ---- how a row is cut ---- */
+
+/* The least common multiple of the channels and a vector's lanes. */
+static long common_period(long channels) {
+  long period = channels;
+  while (period % VLANES != 0) period += channels;
+  return period;
+}
+
+/* Pieces of whole vectors up to 'whole', then those of the rest of the line by powers of two; NULL: only counts them.
+ */
+static long cut(const Work *k, long whole, long length, bool line, Piece *pieces) {
+  long count = 0, at = 0, pixels = k->g.x.count;
+  for (; at + VLANES <= whole; at += VLANES, count++)
+    if (pieces != NULL) pieces[count] = (Piece){at, at, VLANES, line ? (length - at - VLANES) / k->period + 1 : pixels};
+  at = length / VLANES * VLANES;
+  for (long lanes = VLANES / 2; lanes > 0; lanes /= 2)
+    if ((length - at) & lanes) {
+      if (pieces != NULL) pieces[count] = (Piece){at, at % k->period, lanes, line ? 1 : pixels};
+      at += lanes;
+      count++;
+    }
+  return count;
+}
+
+/* Rows as lines where that is possible and pays, else as pixels. */
+static long cut_rows(Work *k, Piece *pieces) {
+  long channels = k->g.in_c, length = k->g.x.count * channels, period = common_period(channels);
+  bool line = k->g.x.in_step == 1 && k->g.x.step == 1 && period <= length && period <= PERIOD_MOST;
+  k->period = line ? period : channels;
+  k->in_step = line ? period : k->g.x.in_step * channels;
+  k->out_step = line ? period : k->g.x.step * channels;
+  return cut(k, k->period, line ? length : channels, line, pieces);
+}
+
+/* ---- what a gather needs ---- */
+
+static long reserve_longs(long *size, long count) {
+  return gather_reserve(size, count * (long)(sizeof(long) / sizeof(real)));
+}
+
+static Work work_for(const Gather *g, bool sums) {
+  Work k = {.g = *g, .taps = g->y.taps * g->x.taps};
+  long rows = TILE_ROWS * g->x.size * g->in_c;
+  k.tiling = gather_tiling(g, rows > TILE_MOST ? rows : TILE_MOST, TILE_PIXELS,
+                           sums ? PARTS_MOST : TILES_A_THREAD * omp_get_max_threads());
+  k.parts = sums ? least(PARTS_MOST, k.tiling.count) : 0;
+  k.piece_count = cut_rows(&k, NULL);
+  k.weights = gather_reserve(&k.size, k.taps * k.period);
+  k.starts = gather_reserve(&k.size, k.period);
+  k.sums = gather_reserve(&k.size, k.parts * k.taps * k.period);
+  k.pieces = reserve_longs(&k.size, k.piece_count * (long)(sizeof(Piece) / sizeof(long)));
+  k.tap_at = reserve_longs(&k.size, k.taps);
+  k.row_in = reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
+  k.row_out = reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
+  k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
+  return k;
+}
+
+static const long *longs(const real *scratch, long position) {
+  return (const long *)(scratch + position);
+}
+
+static void fill_tables(Work *k, real *scratch) {
+  const Gather *g = &k->g;
+  long *in = (long *)(scratch + k->row_in), *out = (long *)(scratch + k->row_out);
+  cut_rows(k, (Piece *)(scratch + k->pieces));
+  gather_tap_offsets(g, (long *)(scratch + k->tap_at));
+  for (long n = 0; n < k->tiling.images; n++)
+    for (long row = 0; row < k->tiling.rows; row++) {
+      *in++ = (n * g->y.size + row * g->y.in_step) * g->x.size * g->in_c;
+      *out++ = (n * g->y.out + row * g->y.step) * g->x.out * g->out_c;
+    }
+}
+
+/* weights (taps,period), starts (period) */
+static void pack(const Work *k, const real *w, const real *bias, real *scratch) {
+  const Gather *g = &k->g;
+  for (long i = 0; i < k->period; i++) scratch[k->starts + i] = bias != NULL ? bias[i % g->out_c] : 0;
+  for (long t = 0; t < k->taps; t++) {
+    long row = g->y.tap + t / g->x.taps * g->y.tap_step, column = g->x.tap + t % g->x.taps * g->x.tap_step;
+    real *to = scratch + k->weights + t * k->period;
+    for (long i = 0; i < k->period; i++) to[i] = w[i % g->in_c * g->weight_group + row * g->kw + column];
+  }
+}
+
+/* ---- forward and the input's gradient ---- */
+
+typedef struct Row {
+  const Work *work;
+  const real *x;
+  real *y;
+  const real *scratch;
+} Row;
+
+/* y = start + the sum over taps of x w, for 'points' vectors of 'lanes' lanes from number 'at' of the row on */
+INLINE void sum_points(const Row *r, const Piece *piece, long at, long out, const int points, const int lanes) {
+  const Work *k = r->work;
+  const long *tap_at = longs(r->scratch, k->tap_at);
+  const real *w = r->scratch + k->weights + piece->weight;
+  vreal sum[POINTS_MOST], start = vload_part(r->scratch + k->starts + piece->weight, lanes);
+#pragma GCC unroll 6
+  for (int p = 0; p < points; p++) sum[p] = start;
+  for (long t = 0; t < k->taps; t++, w += k->period) {
+    const real *x = r->x + tap_at[t] + at;
+    vreal weight = vload_part(w, lanes);
+#pragma GCC unroll 6
+    for (int p = 0; p < points; p++) sum[p] += vload_part(x + p * k->in_step, lanes) * weight;
+  }
+#pragma GCC unroll 6
+  for (int p = 0; p < points; p++) vstore_part(r->y + out + p * k->out_step, sum[p], lanes);
+}
+
+INLINE void sum_piece(const Row *r, const Piece *piece, const int lanes) {
+  long at = piece->at, out = piece->at, in_step = r->work->in_step, out_step = r->work->out_step, left = piece->points;
+  for (; left >= 6; left -= 6, at += 6 * in_step, out += 6 * out_step) sum_points(r, piece, at, out, 6, lanes);
+  for (; left >= 3; left -= 3, at += 3 * in_step, out += 3 * out_step) sum_points(r, piece, at, out, 3, lanes);
+  for (; left > 0; left--, at += in_step, out += out_step) sum_points(r, piece, at, out, 1, lanes);
+}
+
+static void sum_row(const Row *r) {
+  const Piece *piece = (const Piece *)(r->scratch + r->work->pieces), *end = piece + r->work->piece_count;
+  for (; piece < end; piece++) switch (VLANES / piece->lanes) {
+    case 1:
+      sum_piece(r, piece, VLANES);
+      break;
+    case 2:
+      sum_piece(r, piece, VLANES / 2);
+      break;
+    case 4:
+      sum_piece(r, piece, VLANES / 4);
+      break;
+    case 8:
+      sum_piece(r, piece, VLANES / 8);
+      break;
+    default:
+      sum_piece(r, piece, 1);
+    }
+}
+
+static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
+  Work k = work_for(g, false);
+  fill_tables(&k, scratch);
+  pack(&k, w, bias, scratch);
+#pragma omp parallel for schedule(dynamic) if (g->images * g->y.count * g->x.count * g->out_c > PARALLEL_MIN / 4)
+  for (long i = 0; i < k.tiling.count; i++) {
+    if (interrupted()) continue;
+    Tile tile = gather_tile(g, &k.tiling, i);
+    const real *from = gather_input(g, &tile, x, scratch + k.buffers + omp_get_thread_num() * k.tiling.buffer);
+    real *to = gather_output(g, &tile, y);
+    for (long row = 0; row < tile.images * tile.rows; row++) {
+      Row r = {&k, from + longs(scratch, k.row_in)[row], to + longs(scratch, k.row_out)[row], scratch};
+      sum_row(&r);
+    }
+  }
+}
+
+/* ---- the weights' gradient ---- */
+
+typedef struct Rows {
+  const Work *work;
+  const real *x, *dy;
+  long count;
+  const real *scratch;
+} Rows;
+
+/* sums (taps,period) of a piece: adds dy x over all rows of a tile, for 'count' taps at a time in registers */
+INLINE void add_taps(const Rows *r, const Piece *piece, long first, const int count, const int lanes, real *sums) {
+  const Work *k = r->work;
+  const long *tap_at = longs(r->scratch, k->tap_at) + first;
+  vreal sum[TAPS_MOST];
+#pragma GCC unroll 9
+  for (int t = 0; t < count; t++) sum[t] = (vreal){0};
+  for (long row = 0; row < r->count; row++) {
+    const real *dy = r->dy + longs(r->scratch, k->row_out)[row] + piece->at, *x[TAPS_MOST];
+#pragma GCC unroll 9
+    for (int t = 0; t < count; t++) x[t] = r->x + longs(r->scratch, k->row_in)[row] + piece->at + tap_at[t];
+    long at = 0;
+    for (long left = piece->points; left > 0; left--, at += k->in_step, dy += k->out_step) {
+      vreal slope = vload_part(dy, lanes);
+#pragma GCC unroll 9
+      for (int t = 0; t < count; t++) sum[t] += slope * vload_part(x[t] + at, lanes);
+    }
+  }
+#pragma GCC unroll 9
+  for (int t = 0; t < count; t++) {
+    real *to = sums + (first + t) * k->period + piece->weight;
+    vstore_part(to, vload_part(to, lanes) + sum[t], lanes);
+  }
+}
+
+INLINE void add_piece(const Rows *r, const Piece *piece, const int lanes, real *sums) {
+  long t = 0, taps = r->work->taps;
+  for (; t + 9 <= taps; t += 9) add_taps(r, piece, t, 9, lanes, sums);
+  for (; t + 5 <= taps; t += 5) add_taps(r, piece, t, 5, lanes, sums);
+  for (; t < taps; t++) add_taps(r, piece, t, 1, lanes, sums);
+}
+
+static void add_tile(const Rows *r, real *sums) {
+  const Piece *piece = (const Piece *)(r->scratch + r->work->pieces), *end = piece + r->work->piece_count;
+  for (; piece < end; piece++) switch (VLANES / piece->lanes) {
+    case 1:
+      add_piece(r, piece, VLANES, sums);
+      break;
+    case 2:
+      add_piece(r, piece, VLANES / 2, sums);
+      break;
+    case 4:
+      add_piece(r, piece, VLANES / 4, sums);
+      break;
+    case 8:
+      add_piece(r, piece, VLANES / 8, sums);
+      break;
+    default:
+      add_piece(r, piece, 1, sums);
+    }
+}
+
+static void sum_part(const Work *k, long part, const real *dy, const real *x, real *scratch) {
+  long size = k->taps * k->period, end = piece_start(k->tiling.count, k->parts, part + 1);
+  real *sums = scratch + k->sums + part * size,
+       *buffer = scratch + k->buffers + omp_get_thread_num() * k->tiling.buffer;
+  memset(sums, 0, (size_t)size * sizeof *sums);
+  for (long i = piece_start(k->tiling.count, k->parts, part); i < end && !interrupted(); i++) {
+    Tile tile = gather_tile(&k->g, &k->tiling, i);
+    Rows rows = {k, gather_input(&k->g, &tile, x, buffer), gather_output(&k->g, &tile, (real *)dy),
+                 tile.images * tile.rows, scratch};
+    add_tile(&rows, sums);
+  }
+}
+
+/* dw (C,1,KH,KW) = sums (parts,taps,period), added over parts and over the repetitions of the channels in a period */
+static void fold(const Work *k, const real *sums, real *dw) {
+  for (long c = 0; c < k->g.in_c; c++)
+    for (long t = 0; t < k->taps; t++) {
+      real sum = 0;
+      for (long part = 0; part < k->parts; part++)
+        for (long i = c; i < k->period; i += k->g.in_c) sum += sums[(part * k->taps + t) * k->period + i];
+      dw[c * k->taps + t] = sum;
+    }
+}
+
+/* ---- conv_methods.h ---- */
+
+long depthwise_forward_scratch(const ConvGeometry *geometry) {
+  Gather g = gather_forward(geometry);
+  return work_for(&g, false).size;
+}
+
+void depthwise_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
+                       real *scratch) {
+  Gather g = gather_forward(geometry);
+  run_gather(&g, x, w, bias, y, scratch);
+}
+
+long depthwise_backward_input_scratch(const ConvGeometry *geometry) {
+  long most = 0;
+  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+    Gather g = gather_backward(geometry, phase);
+    long size = work_for(&g, false).size;
+    if (size > most) most = size;
+  }
+  return most;
+}
+
+void depthwise_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
+  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+    Gather g = gather_backward(geometry, phase);
+    run_gather(&g, dy, w, NULL, dx, scratch);
+  }
+}
+
+long depthwise_backward_weight_scratch(const ConvGeometry *geometry) {
+  Gather g = gather_forward(geometry);
+  return work_for(&g, true).size;
+}
+
+void depthwise_backward_weight(const ConvGeometry *geometry, const real *dy, const real *x, real *dw, real *scratch) {
+  Gather g = gather_forward(geometry);
+  Work k = work_for(&g, true);
+  fill_tables(&k, scratch);
+#pragma omp parallel for schedule(dynamic) if (g.images * g.y.count * g.x.count * g.out_c > PARALLEL_MIN / 4)
+  for (long part = 0; part < k.parts; part++) sum_part(&k, part, dy, x, scratch);
+  fold(&k, scratch + k.sums, dw);
+}
