@@ -3,74 +3,18 @@ require "feral.tensor"
 local image = require "feral.image"
 local core, transform = require "feral.core.image", require "feral.core.transform"
 local create, view, files = require "feral.core.create", require "feral.core.view", require "feral.core.files"
-local check, temporary, pictures = require "check", require "temporary", require "pictures"
+local check, temporary = require "check", require "temporary"
+local pictures, pixels = require "pictures", require "pixels"
+local ramp = pixels.ramp
 
 local T = {}
-
----- What the tests share ----
-
---- An image or batch of random bytes, or of reals of 0..1, in one of several layouts.
-local function random_image(dtype, ...)
-  local sizes, bytes = { ... }, {}
-  local count = 1
-  for _, size in ipairs(sizes) do count = count * size end
-  for i = 1, count do bytes[i] = string.char(check.integer(0, 255)) end
-  local t = create.from_bytes(table.concat(bytes), sizes, "u8")
-  if dtype ~= "u8" then t = transform.normalise(t) end
-  if #sizes == 4 and check.integer(0, 1) == 1 then return view.as_image(t) end
-  if check.integer(0, 2) == 0 then return view.transpose(view.contiguous(view.transpose(t))) end
-  return t
-end
-
---- Calls f(dtype, sizes...) with 200 random shapes of images and batches.
-local function each_shape(f)
-  for i = 1, 200 do
-    local channels, height, width = check.integer(1, 4), check.integer(1, 11), check.integer(1, 11)
-    local dtype = i % 2 == 0 and "u8" or "f32"
-    if i % 4 < 2 then f(dtype, channels, height, width) else f(dtype, check.integer(1, 3), channels, height, width) end
-  end
-end
-
---- Fails unless got is what f(channel table [y][x], ...) makes of each channel of t.
-local function assert_by_channel(got, t, f, tolerance)
-  local function compare(g, source)
-    for c = 1, #source do
-      local expected = f(source[c])
-      lu.assertEquals({ #g[c], #g[c][1] }, { #expected, #expected[1] })
-      for y = 1, #expected do
-        for x = 1, #expected[1] do
-          if math.abs(g[c][y][x] - expected[y][x]) > tolerance then
-            lu.fail(("channel %d, row %d, column %d: %g, expected %g"):format(c, y, x, g[c][y][x], expected[y][x]))
-          end
-        end
-      end
-    end
-  end
-  lu.assertEquals(got.dtype, t.dtype)
-  lu.assertEquals(got:dim(), t:dim())
-  local a, b = create.totable(got), create.totable(t)
-  if t:dim() == 3 then compare(a, b) else for n = 1, #b do compare(a[n], b[n]) end end
-end
-
-local function tolerance(dtype) return dtype == "u8" and 0.501 or 1e-5 end
-
-local function ramp(channels, height, width)
-  local bytes = {}
-  for y = 0, height - 1 do
-    for x = 0, width - 1 do
-      for c = 0, channels - 1 do bytes[#bytes + 1] = string.char((x * 5 + y * 9 + c * 40) % 256) end
-    end
-  end
-  local t = create.from_bytes(table.concat(bytes), { height, width, channels }, "u8")
-  return view.permute(t, 3, 1, 2)
-end
 
 ---- Files: what is written comes back ----
 
 function T.test_png_gives_back_the_same_pixels()
   for i = 1, 200 do
     local channels, height, width = i % 2 == 0 and 3 or 1, check.integer(1, 40), check.integer(1, 40)
-    local t = i % 3 == 0 and ramp(channels, height, width) or random_image("u8", channels, height, width)
+    local t = i % 3 == 0 and ramp(channels, height, width) or pixels.random("u8", channels, height, width)
     local back = assert(image.decode(image.encode(t, "png")))
     lu.assertEquals(back.shape, t.shape)
     lu.assertTrue(create.tobytes(back) == create.tobytes(t))
@@ -78,7 +22,7 @@ function T.test_png_gives_back_the_same_pixels()
 end
 
 function T.test_png_of_many_blocks_and_far_matches()
-  local noise = random_image("u8", 3, 60, 70)
+  local noise = pixels.random("u8", 3, 60, 70)
   local tiled = view.contiguous(view.reshape(view.expand(view.reshape(noise, 3, 60, 1, 70), 3, 60, 4, 70), 3, 240, 70))
   local flat = create.full({ 1, 700, 300 }, 9, "u8")
   for _, t in ipairs { tiled, flat } do
@@ -116,12 +60,14 @@ function T.test_channels_can_be_asked_for()
   for _, format in ipairs { "png", "jpeg" } do
     local three = assert(image.decode(image.encode(gray, format), { channels = 3 }))
     lu.assertEquals(three.shape, { 3, 6, 7 })
-    for c = 1, 3 do lu.assertEquals(create.totable(three[c]), create.totable(assert(image.decode(image.encode(gray, format)))[1])) end
+    local one = create.totable(assert(image.decode(image.encode(gray, format))))
+    for c = 1, 3 do lu.assertEquals(create.totable(three[c]), one[1]) end
     lu.assertEquals(assert(image.decode(image.encode(colour, format), { channels = 1 })).shape, { 1, 6, 7 })
   end
   local one = assert(image.decode(image.encode(colour, "png"), { channels = 1 }))
   lu.assertEquals(create.totable(one), create.totable(image.gray(colour)))
-  lu.assertStrContains(check.message(image.load, "x", { channels = 2 }), "channels must be 1 (gray) or 3 (red, green, blue), got 2")
+  lu.assertStrContains(check.message(image.load, "x", { channels = 2 }),
+    "channels must be 1 (gray) or 3 (red, green, blue), got 2")
   lu.assertStrContains(check.message(image.load, "x", { chanels = 1 }), "did you mean 'channels'?")
 end
 
@@ -169,7 +115,8 @@ function T.test_png_of_all_depths_and_kinds()
   lu.assertEquals(decoded({ "\x5F" }, { depth = 4 }), { { { 85, 255 } } })
   lu.assertEquals(decoded({ "\x12\x34\xFF\xFF" }, { depth = 16 }), { { { 0x12, 255 } } })
   lu.assertEquals(decoded({ "\1\2\3\4\5\6" }, { type = 2 }), { { { 1, 4 } }, { { 2, 5 } }, { { 3, 6 } } })
-  lu.assertEquals(decoded({ "\1\xF0\2\0\3\0\4\0\5\0\xFE\0" }, { type = 2, depth = 16 }), { { { 1, 4 } }, { { 2, 5 } }, { { 3, 254 } } })
+  lu.assertEquals(decoded({ "\1\xF0\2\0\3\0\4\0\5\0\xFE\0" }, { type = 2, depth = 16 }),
+    { { { 1, 4 } }, { { 2, 5 } }, { { 3, 254 } } })
   local colours = pictures.chunk("PLTE", "\10\20\30\40\50\60")
   lu.assertEquals(decoded({ "\1\0" }, { type = 3, before = colours }), { { { 40, 10 } }, { { 50, 20 } }, { { 60, 30 } } })
   local grays = pictures.chunk("PLTE", "\10\10\10\40\40\40")
@@ -179,7 +126,8 @@ end
 function T.test_transparency_is_laid_over_white()
   local function decoded(rows, options) return create.totable(assert(image.decode(pictures.png(rows, options)))) end
   lu.assertEquals(decoded({ "\100\255\100\0\100\128" }, { width = 3, type = 4 }), { { { 100, 255, 177 } } })
-  lu.assertEquals(decoded({ "\0\50\100\0\0\50\100\255" }, { width = 2, type = 6 }), { { { 255, 0 } }, { { 255, 50 } }, { { 255, 100 } } })
+  lu.assertEquals(decoded({ "\0\50\100\0\0\50\100\255" }, { width = 2, type = 6 }),
+    { { { 255, 0 } }, { { 255, 50 } }, { { 255, 100 } } })
   local transparent = pictures.chunk("tRNS", "\0\7")
   lu.assertEquals(decoded({ "\7\8" }, { width = 2, before = transparent }), { { { 255, 8 } } })
 end
@@ -236,29 +184,6 @@ end
 
 ---- EXIF ----
 
---- What a viewer shows for each orientation, of a picture [y][x].
-local upright = {
-  function(p) return p end,
-  function(p, y, x) return p[y][#p[1] + 1 - x] end,
-  function(p, y, x) return p[#p + 1 - y][#p[1] + 1 - x] end,
-  function(p, y, x) return p[#p + 1 - y][x] end,
-  function(p, y, x) return p[x][y] end,
-  function(p, y, x) return p[#p + 1 - x][y] end,
-  function(p, y, x) return p[#p + 1 - x][#p[1] + 1 - y] end,
-  function(p, y, x) return p[x][#p[1] + 1 - y] end,
-}
-
-local function turned(p, orientation)
-  if orientation == 1 then return p end
-  local height, width, result = #p, #p[1], {}
-  if orientation >= 5 then height, width = width, height end
-  for y = 1, height do
-    result[y] = {}
-    for x = 1, width do result[y][x] = upright[orientation](p, y, x) end
-  end
-  return result
-end
-
 function T.test_exif_orientation_is_applied()
   local dir <close> = temporary.folder()
   for _, channels in ipairs { 1, 3 } do
@@ -268,7 +193,7 @@ function T.test_exif_orientation_is_applied()
       for _, big in ipairs { false, true } do
         local bytes = pictures.with_orientation(jpeg, orientation, big)
         local t = assert(image.decode(bytes))
-        for c = 1, channels do lu.assertEquals(create.totable(t[c]), turned(plain[c], orientation)) end
+        for c = 1, channels do lu.assertEquals(create.totable(t[c]), pixels.upright(plain[c], orientation)) end
         local path = temporary.write(dir / "a.jpg", bytes)
         lu.assertEquals({ image.size(path) }, t.shape)
       end
@@ -280,7 +205,9 @@ function T.test_exif_that_makes_no_sense_is_passed_over()
   local jpeg = image.encode(ramp(1, 5, 9), "jpeg")
   local good = "II" .. string.pack("<I2I4I2I2I2I4I2I2", 42, 8, 1, 0x0112, 3, 1, 6, 0)
   lu.assertEquals(assert(image.decode(pictures.with_exif(jpeg, good))).shape, { 1, 9, 5 })
-  for length = 0, #good - 1 do lu.assertEquals(assert(image.decode(pictures.with_exif(jpeg, good:sub(1, length)))).shape, { 1, 5, 9 }) end
+  for length = 0, #good - 1 do
+    lu.assertEquals(assert(image.decode(pictures.with_exif(jpeg, good:sub(1, length)))).shape, { 1, 5, 9 })
+  end
   local far = { 0, 9, 17, 18, 19, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF }
   for _, offset in ipairs(far) do
     local tiff = good:sub(1, 4) .. string.pack("<I4", offset) .. good:sub(9)
@@ -404,10 +331,13 @@ function T.test_images_that_are_too_large_are_refused_before_they_are_decoded()
   local side, area = "the image is too large: at most 8192 pixels a side", "the image is too large: at most 64 million pixels"
   local jpeg = image.encode(ramp(1, 8, 8), "jpeg")
   local frame = jpeg:find("\xFF\xC0", 1, true)
-  local function jpeg_of(height, width) return jpeg:sub(1, frame + 4) .. string.pack(">I2I2", height, width) .. jpeg:sub(frame + 9) end
+  local function jpeg_of(height, width)
+    return jpeg:sub(1, frame + 4) .. string.pack(">I2I2", height, width) .. jpeg:sub(frame + 9)
+  end
   local cases = {
     [pictures.png({ "" }, { width = 20000, height = 20000 })] = side, [pictures.png({ "" }, { width = 1, height = 8193 })] = side,
-    [pictures.png({ "" }, { width = 0xFFFFFFFF, height = 1 })] = side, [pictures.png({ "" }, { width = 8192, height = 8192 })] = area,
+    [pictures.png({ "" }, { width = 0xFFFFFFFF, height = 1 })] = side,
+    [pictures.png({ "" }, { width = 8192, height = 8192 })] = area,
     [jpeg_of(20000, 20000)] = side, [jpeg_of(8192, 8192)] = area, ["P5 20000 20000 255\n"] = side, ["P6 8192 8192 255\n"] = area,
     [pictures.bmp({ "" }, { width = 20000, height = -20000, bits = 24 })] = side,
     [pictures.bmp({ "" }, { width = 8192, height = 8192, bits = 1 })] = area,
@@ -432,205 +362,6 @@ function T.test_a_png_that_unpacks_to_more_than_its_pixels_takes_little_memory()
   if before then lu.assertTrue(scope.memory().peak - before < 2000000) end
 end
 
----- Pixels ----
-
---- Resizes a picture [y][x] along one axis of n values taken by get(i), i from 1.
-local function resized_line(line, to)
-  local n, result = #line, {}
-  for o = 0, to - 1 do
-    if to < n then
-      local low, high, sum = o * n / to, (o + 1) * n / to, 0
-      for i = 0, n - 1 do sum = sum + line[i + 1] * math.max(0, math.min(high, i + 1) - math.max(low, i)) end
-      result[o + 1] = sum / (n / to)
-    else
-      local at = math.max(0, math.min(n - 1, (o + 0.5) * n / to - 0.5))
-      local left = math.floor(at)
-      local right = math.min(left + 1, n - 1)
-      result[o + 1] = line[left + 1] * (1 - (at - left)) + line[right + 1] * (at - left)
-    end
-  end
-  return result
-end
-
-local function transposed(p)
-  local result = {}
-  for x = 1, #p[1] do
-    result[x] = {}
-    for y = 1, #p do result[x][y] = p[y][x] end
-  end
-  return result
-end
-
-local function resized_rows(p, width)
-  local result = {}
-  for y = 1, #p do result[y] = resized_line(p[y], width) end
-  return result
-end
-
-function T.test_resize_is_the_area_mean_or_linear_along_each_axis()
-  each_shape(function(dtype, ...)
-    local t, height, width = random_image(dtype, ...), check.integer(1, 15), check.integer(1, 15)
-    assert_by_channel(image.resize(t, height, width), t, function(p)
-      return transposed(resized_rows(transposed(resized_rows(p, width)), height))
-    end, tolerance(dtype))
-  end)
-end
-
-function T.test_resize_to_the_same_size_changes_nothing_and_halving_takes_means()
-  local t = random_image("u8", 3, 7, 9)
-  lu.assertEquals(create.totable(image.resize(t, 7, 9)), create.totable(t))
-  local four = create.from_table({ { { 0, 4 }, { 8, 12 } } }, "u8")
-  lu.assertEquals(create.totable(image.resize(four, 1, 1)), { { { 6 } } })
-  lu.assertEquals(create.totable(image.resize(four, 2, 4)), { { { 0, 1, 3, 4 }, { 8, 9, 11, 12 } } })
-end
-
-function T.test_crop_is_that_part_of_the_image()
-  each_shape(function(dtype, ...)
-    local t = random_image(dtype, ...)
-    local height, width = t:size(-2), t:size(-1)
-    local top, left = check.integer(1, height), check.integer(1, width)
-    local h, w = check.integer(1, height - top + 1), check.integer(1, width - left + 1)
-    assert_by_channel(image.crop(t, top, left, h, w), t, function(p)
-      local part = {}
-      for y = 1, h do part[y] = table.move(p[top + y - 1], left, left + w - 1, 1, {}) end
-      return part
-    end, 0)
-  end)
-  lu.assertStrContains(check.message(image.crop, ramp(1, 5, 6), 2, 3, 4, 5), "image.crop: 4 x 5 from row 2, column 3 on is not inside of 5 x 6")
-end
-
-function T.test_flips_and_quarter_turns_move_pixels_exactly()
-  local moves = {
-    { 2, function(t) return image.flip(t) end }, { 4, function(t) return image.flip(t, "vertical") end },
-    { 8, function(t) return image.rotate(t, 90) end }, { 3, function(t) return image.rotate(t, -180) end },
-    { 6, function(t) return image.rotate(t, 270) end }, { 6, function(t) return image.rotate(t, -90) end },
-    { 1, function(t) return image.rotate(t, 720) end },
-    { 5, function(t) return transform.orient(t, 5) end }, { 7, function(t) return transform.orient(t, 7) end },
-  }
-  each_shape(function(dtype, ...)
-    local t, move = random_image(dtype, ...), moves[check.integer(1, #moves)]
-    assert_by_channel(move[2](t), t, function(p) return turned(p, move[1]) end, 0)
-  end)
-  lu.assertStrContains(check.message(image.flip, ramp(1, 2, 2), "sideways"), "'sideways' is neither horizontal nor vertical")
-end
-
-function T.test_rotate_goes_against_the_clock()
-  lu.assertEquals(create.totable(image.rotate(create.from_table({ { { 1, 2 }, { 3, 4 } } }, "u8"), 90)), { { { 2, 4 }, { 1, 3 } } })
-  local t = image.to_float(random_image("u8", 2, 9, 9)) -- odd sides: the centre is a pixel, so the warp hits the grid
-  local function by_warp(degrees)
-    local c, s = math.cos(math.rad(degrees)), math.sin(math.rad(degrees))
-    return image.affine(t, { c, -s, 4 - 4 * c + 4 * s, s, c, 4 - 4 * s - 4 * c })
-  end
-  for _, degrees in ipairs { 90, 180, 270 } do check.close(by_warp(degrees), image.rotate(t, degrees), 1e-4) end
-  check.close(image.rotate(t, 30), by_warp(30), 1e-6)
-end
-
---- The value of p at row y and column x, from 0, whatever stands there.
-local function outside_value(p, y, x, edge, fill)
-  local h, w = #p, #p[1]
-  if edge == "constant" and (y < 0 or y >= h or x < 0 or x >= w) then return fill end
-  if edge == "reflect" then
-    while y < 0 or y >= h do y = y < 0 and -1 - y or 2 * h - 1 - y end
-    while x < 0 or x >= w do x = x < 0 and -1 - x or 2 * w - 1 - x end
-  end
-  return p[math.max(0, math.min(h - 1, y)) + 1][math.max(0, math.min(w - 1, x)) + 1]
-end
-
-local function bilinear(p, y, x, edge, fill)
-  local top, left = math.floor(y), math.floor(x)
-  local sum = 0
-  for j = 0, 1 do
-    for i = 0, 1 do
-      local weight = (1 - math.abs(y - top - j)) * (1 - math.abs(x - left - i))
-      sum = sum + weight * outside_value(p, top + j, left + i, edge, fill)
-    end
-  end
-  return sum
-end
-
-function T.test_affine_interpolates_and_knows_what_is_outside()
-  local edges = { "clamp", "reflect", "constant" }
-  each_shape(function(dtype, ...)
-    local t, edge = random_image(dtype, ...), edges[check.integer(1, 3)]
-    local map, height, width = {}, check.integer(1, 12), check.integer(1, 12)
-    for i = 1, 6 do map[i] = check.integer(-300, 300) / 200 * (i % 3 == 0 and 8 or 1) end
-    local fill = dtype == "u8" and 77 or 0.3
-    local got = image.affine(t, map, { height = height, width = width, edge = edge, fill = fill })
-    assert_by_channel(got, t, function(p)
-      local result = {}
-      for y = 0, height - 1 do
-        result[y + 1] = {}
-        for x = 0, width - 1 do
-          result[y + 1][x + 1] = bilinear(p, map[4] * x + map[5] * y + map[6], map[1] * x + map[2] * y + map[3], edge, fill)
-        end
-      end
-      return result
-    end, dtype == "u8" and 0.51 or 1e-4)
-  end)
-end
-
-function T.test_affine_survives_maps_that_lead_nowhere()
-  local t = ramp(1, 4, 4)
-  for _, wild in ipairs { 1e300, -1e300, math.huge, 0 / 0 } do
-    for _, edge in ipairs { "clamp", "reflect", "constant" } do
-      lu.assertEquals(image.affine(t, { wild, 1, 0, 0, 1, wild }, { edge = edge }).shape, { 1, 4, 4 })
-    end
-  end
-  lu.assertStrContains(check.message(image.affine, t, { 1, 2 }), "a map has six numbers, got 2")
-  lu.assertStrContains(check.message(image.rotate, t, 10, { edge = "wrap" }), "edge 'wrap' is unknown: clamp, reflect or constant")
-end
-
-function T.test_gray_is_luma()
-  for i = 1, 200 do
-    local dtype = i % 2 == 0 and "u8" or "f32"
-    local t = random_image(dtype, 3, check.integer(1, 11), check.integer(1, 11))
-    local r, g, b = table.unpack(create.totable(t))
-    local got = create.totable(image.gray(t))
-    lu.assertEquals(#got, 1)
-    for y = 1, #r do
-      for x = 1, #r[1] do
-        lu.assertAlmostEquals(got[1][y][x], 0.299 * r[y][x] + 0.587 * g[y][x] + 0.114 * b[y][x], tolerance(dtype))
-      end
-    end
-  end
-  local one = ramp(1, 3, 3)
-  lu.assertTrue(image.gray(one) == one)
-  lu.assertStrContains(check.message(image.gray, create.full({ 2, 3, 3 }, 0, "u8")), "an image has 1 or 3 channels, got 2x3x3")
-end
-
-function T.test_normalize_and_back()
-  for i = 1, 200 do
-    local channels = check.integer(1, 4)
-    local t = random_image(i % 2 == 0 and "u8" or "f32", channels, check.integer(1, 9), check.integer(1, 9))
-    local mean, std = {}, {}
-    for c = 1, channels do mean[c], std[c] = check.integer(0, 9) / 10, check.integer(1, 9) / 10 end
-    local got, source = create.totable(image.normalize(t, { mean = mean, std = std })), create.totable(t)
-    for c = 1, channels do
-      for y = 1, #source[c] do
-        for x = 1, #source[c][1] do
-          local v = source[c][y][x]
-          lu.assertAlmostEquals(got[c][y][x], ((i % 2 == 0 and v / 255 or v) - mean[c]) / std[c], 1e-5)
-        end
-      end
-    end
-    if i % 2 == 0 then lu.assertEquals(create.totable(image.to_bytes(image.to_float(t))), source) end
-  end
-  lu.assertEquals(create.totable(image.to_bytes(create.from_table { { { -1, 0.5, 2, 0 / 0 } } })), { { { 0, 128, 255, 0 } } })
-  local t = ramp(3, 2, 2)
-  lu.assertStrContains(check.message(image.normalize, t, { mean = { 0, 1 } }), "image.normalize: mean has 2 numbers, the image 3 channels")
-  lu.assertStrContains(check.message(image.normalize, t, { std = 0 }), "image.normalize: std must be above 0.0, got 0.0")
-  lu.assertStrContains(check.message(image.normalize, t, { mean = "x" }), "mean must be a number, or a table of one for each channel")
-end
-
-function T.test_what_is_no_image_tensor_is_refused()
-  local wrong = "image.resize: an image is C x H x W and a batch N x C x H x W, got 3x3"
-  lu.assertStrContains(check.message(image.resize, create.full({ 3, 3 }, 0), 2, 2), wrong)
-  lu.assertStrContains(check.message(image.resize, create.full({ 1, 3, 3 }, 0, "i32"), 2, 2), "image.resize: an image is of u8 or f32, got i32")
-  lu.assertStrContains(check.message(image.resize, {}, 2, 2), "image.resize: an image must be a tensor, got table")
-  lu.assertStrContains(check.message(image.resize, ramp(1, 3, 3), 0, 2), "image.resize: height must be 1 or more, got 0")
-  lu.assertStrContains(check.message(image.encode, ramp(1, 3, 3), "gif"), "format 'gif' is unknown: png or jpeg")
-end
-
 ---- Memory ----
 
 function T.test_lack_of_memory_leaves_nothing_behind()
@@ -644,12 +375,6 @@ function T.test_lack_of_memory_leaves_nothing_behind()
     assert(core.decode(bmp))
     core.encode_png(t)
     core.encode_jpeg(t, 80)
-  end)
-  check.survives_lack_of_memory(function()
-    local t = ramp(3, 20, 30)
-    image.gray(transform.normalise(image.resize(t, 7, 40)))
-    image.rotate(image.crop(t, 3, 3, 9, 9), 20)
-    image.to_bytes(transform.normalise(image.flip(t)))
   end)
 end
 

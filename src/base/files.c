@@ -25,7 +25,7 @@ const char *files_look(const char *path, FileKind *kind, size_t *size) {
 }
 
 const char *files_size(const char *path, size_t *size) {
-  FileKind kind;
+  FileKind kind = FILE_OTHER;
   const char *error = files_look(path, &kind, size);
   if (error != NULL) return error;
   if (kind == FILE_DIRECTORY) return "is a directory";
@@ -90,8 +90,9 @@ const char *files_begin(FileWriter *writer, const char *path) {
   *writer = (FileWriter){.file = -1};
   bool exists = stat(path, &s) == 0;
   if (exists && S_ISDIR(s.st_mode)) return writer->error = "is a directory";
-  if (strlen(path) >= sizeof writer->target) return writer->error = strerror(ENAMETOOLONG);
-  if (!exists || realpath(path, writer->target) == NULL) strcpy(writer->target, path);
+  size_t length = strlen(path);
+  if (length >= sizeof writer->target) return writer->error = strerror(ENAMETOOLONG);
+  if (!exists || realpath(path, writer->target) == NULL) memcpy(writer->target, path, length + 1);
   const char *error = NULL;
   if (exists && !S_ISREG(s.st_mode)) {
     writer->direct = true;
@@ -175,14 +176,14 @@ static bool make_one(const char *path) {
 
 const char *files_make_directory(const char *path) {
   char prefix[PATH_MAX];
-  if (strlen(path) >= sizeof prefix) return strerror(ENAMETOOLONG);
-  strcpy(prefix, path);
+  size_t length = strlen(path);
+  if (length >= sizeof prefix) return strerror(ENAMETOOLONG);
+  memcpy(prefix, path, length + 1);
   for (char *slash = strchr(prefix + (prefix[0] == '/'), '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
     *slash = '\0';
     if (!make_one(prefix)) return reason();
     *slash = '/';
   }
-  size_t length = strlen(prefix);
   if (length > 0 && prefix[length - 1] == '/') return NULL;
   return make_one(prefix) ? NULL : reason();
 }

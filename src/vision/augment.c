@@ -29,14 +29,16 @@ typedef struct SampleShape {
   long height, width, channels, to_height, to_width;
 } SampleShape;
 
-/* What was drawn for one sample. Each number has its own place in the stream, so that switching one kind of variation on
-   or off leaves the others as they were. */
+/* What was drawn for one sample. Each number has its own place in the stream, so that switching one kind of variation
+   on or off leaves the others as they were. */
 typedef struct Draw {
   double radians, right, down, zoom, mirror; /* shifts in fractions of the size; mirror is 1 or -1 */
   double brightness, contrast;               /* factors */
 } Draw;
 
-static double to_either_side(double most, uint32_t word) { return most * (2 * (double)rng_unit(word) - 1); }
+static double to_either_side(double most, uint32_t word) {
+  return most * (2 * (double)rng_unit(word) - 1);
+}
 
 static Draw draw_sample(const Augmentation *a, uint64_t number) {
   uint64_t stream = UINT64_C(1) << 63 | a->epoch << 32 | number; /* the top bit keeps clear of the other streams */
@@ -57,11 +59,12 @@ static void widen(const uint8_t *bytes, long n, real *out) {
 }
 
 static bool stays_in_place(const Draw *d, const SampleShape *s) {
-  return d->radians == 0 && d->right == 0 && d->down == 0 && d->zoom == 1 && d->mirror == 1 && s->height == s->to_height &&
-         s->width == s->to_width;
+  return d->radians == 0 && d->right == 0 && d->down == 0 && d->zoom == 1 && d->mirror == 1 &&
+         s->height == s->to_height && s->width == s->to_width;
 }
 
-static void place(const Augmentation *a, const Draw *d, const SampleShape *s, const uint8_t *image, real *result, real *scratch) {
+static void place(const Augmentation *a, const Draw *d, const SampleShape *s, const uint8_t *image, real *result,
+                  real *scratch) {
   long n = s->height * s->width * s->channels;
   if (stays_in_place(d, s)) {
     widen(image, n, result);
@@ -75,7 +78,8 @@ static void place(const Augmentation *a, const Draw *d, const SampleShape *s, co
   warp_image(&source, &map, s->to_height, s->to_width, result);
 }
 
-/* All samples times the brightness, then their distance from their mean times the contrast, cut to what a byte holds. */
+/* All samples times the brightness, then their distance from their mean times the contrast, cut to what a byte holds.
+ */
 static void light(const Draw *d, real *pixels, long n) {
   if (d->brightness == 1 && d->contrast == 1) return;
   double sum = 0;
@@ -88,8 +92,8 @@ static void light(const Draw *d, real *pixels, long n) {
   }
 }
 
-static void make_sample(const Augmentation *a, const SampleShape *s, const uint8_t *image, uint64_t number, real *result,
-                        real *scratch) {
+static void make_sample(const Augmentation *a, const SampleShape *s, const uint8_t *image, uint64_t number,
+                        real *result, real *scratch) {
   Draw draw = draw_sample(a, number);
   long pixels = s->to_height * s->to_width;
   place(a, &draw, s, image, result, scratch);
@@ -116,7 +120,8 @@ static double check_setting(lua_State *L, int index, const char *name, double mo
     int is_number;
     value = lua_tonumberx(L, -1, &is_number);
     if (!is_number || !(value >= 0 && value <= most))
-      tensor_error(L, "augment: %s must be a number from 0 to %f, got %s", name, (lua_Number)most, luaL_tolstring(L, -1, NULL));
+      tensor_error(L, "augment: %s must be a number from 0 to %f, got %s", name, (lua_Number)most,
+                   luaL_tolstring(L, -1, NULL));
   }
   lua_pop(L, 1);
   return value;
@@ -163,7 +168,8 @@ static const Tensor *push_indices(lua_State *L, int arg, const char *what, long 
   for (long i = 0; i < t->shape[0]; i++) {
     long index = tensor_ints(t)[i];
     if (index < 1 || index > most)
-      tensor_error(L, "augment.batch: %s: %d at place %d is not in 1 .. %I", what, (int)index, (int)i + 1, (lua_Integer)most);
+      tensor_error(L, "augment.batch: %s: %d at place %d is not in 1 .. %I", what, (int)index, (int)i + 1,
+                   (lua_Integer)most);
   }
   return t;
 }
@@ -186,7 +192,8 @@ static int l_batch(lua_State *L) {
   uint64_t seed = (uint64_t)luaL_optinteger(L, 5, 0), epoch = (uint64_t)luaL_optinteger(L, 6, 0);
   lua_settop(L, 7);
   if (out->shape[1] != images->shape[1])
-    tensor_error(L, "augment.batch: images %s and batch %s differ in channels", tensor_describe(L, images), tensor_describe(L, out));
+    tensor_error(L, "augment.batch: images %s and batch %s differ in channels", tensor_describe(L, images),
+                 tensor_describe(L, out));
   check_settings(L, 4, images->shape[1], &a);
   a.seed = seed;
   a.epoch = epoch & INT32_MAX;

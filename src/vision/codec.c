@@ -12,10 +12,14 @@ static const struct {
   const char *start, *message;
 } others[] = {
 #define OTHER(name) "is " name ": JPEG, PNG, BMP, PGM and PPM are read"
-    {0, "GIF8", OTHER("a GIF image")},   {8, "WEBPVP8", OTHER("a WebP image")},
-    {0, "II*", OTHER("a TIFF image")},   {0, "MM", OTHER("a TIFF image")},
-    {4, "ftyp", OTHER("a HEIF or AVIF image, or a video")}, {0, "%PDF", OTHER("a PDF document")},
-    {0, "P1", OTHER("a bitmap of one bit a pixel")}, {0, "P4", OTHER("a bitmap of one bit a pixel")},
+    {0, "GIF8", OTHER("a GIF image")},
+    {8, "WEBPVP8", OTHER("a WebP image")},
+    {0, "II*", OTHER("a TIFF image")},
+    {0, "MM", OTHER("a TIFF image")},
+    {4, "ftyp", OTHER("a HEIF or AVIF image, or a video")},
+    {0, "%PDF", OTHER("a PDF document")},
+    {0, "P1", OTHER("a bitmap of one bit a pixel")},
+    {0, "P4", OTHER("a bitmap of one bit a pixel")},
 };
 enum { OTHERS = sizeof others / sizeof others[0] };
 

@@ -73,14 +73,22 @@ size_t png_encode(const uint8_t *pixels, long height, long width, int channels, 
 
 size_t jpeg_encode_bound(long height, long width, int channels, int quality);
 /* *size: the bound, then the bytes used. Returns NULL, or what is wrong, kept in 'message'. */
-const char *jpeg_encode(const uint8_t *pixels, long height, long width, int channels, int quality, uint8_t *out, size_t *size,
-                        char message[200]);
+const char *jpeg_encode(const uint8_t *pixels, long height, long width, int channels, int quality, uint8_t *out,
+                        size_t *size, char message[200]);
 
 /* ---- reading bytes ---- */
 
-static inline uint32_t be16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
-static inline uint32_t be32(const uint8_t *p) { return be16(p) << 16 | be16(p + 2); }
-static inline uint32_t le16(const uint8_t *p) { return (uint32_t)p[1] << 8 | p[0]; }
-static inline uint32_t le32(const uint8_t *p) { return le16(p + 2) << 16 | le16(p); }
+static inline uint32_t be16(const uint8_t *p) {
+  return (uint32_t)p[0] << 8 | p[1];
+}
+static inline uint32_t be32(const uint8_t *p) {
+  return be16(p) << 16 | be16(p + 2);
+}
+static inline uint32_t le16(const uint8_t *p) {
+  return (uint32_t)p[1] << 8 | p[0];
+}
+static inline uint32_t le32(const uint8_t *p) {
+  return le16(p + 2) << 16 | le16(p);
+}
 
 #endif

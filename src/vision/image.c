@@ -40,9 +40,15 @@ static int opt_channels(lua_State *L, int arg) {
   return (int)channels;
 }
 
-static bool is_turned(const ImageInfo *info) { return info->orientation >= 5; }
-static long upright_height(const ImageInfo *info) { return is_turned(info) ? info->width : info->height; }
-static long upright_width(const ImageInfo *info) { return is_turned(info) ? info->height : info->width; }
+static bool is_turned(const ImageInfo *info) {
+  return info->orientation >= 5;
+}
+static long upright_height(const ImageInfo *info) {
+  return is_turned(info) ? info->width : info->height;
+}
+static long upright_width(const ImageInfo *info) {
+  return is_turned(info) ? info->height : info->width;
+}
 
 static const char *decode_once(lua_State *L, CodecJob *job) {
   job->memory.alloc = lua_getallocf(L, &job->memory.ud);
@@ -129,7 +135,8 @@ static const Tensor *push_for_file(lua_State *L, const char *op, long most_side)
     tensor_error(L, "%s: u8 1 x H x W or 3 x H x W expected, got %s %s", op, dtype_name(t->dtype),
                  tensor_describe(L, lua_touserdata(L, 1)));
   if (t->shape[2] > most_side || t->shape[3] > most_side)
-    tensor_error(L, "%s: at most %d pixels a side, got %s", op, (int)most_side, tensor_describe(L, lua_touserdata(L, 1)));
+    tensor_error(L, "%s: at most %d pixels a side, got %s", op, (int)most_side,
+                 tensor_describe(L, lua_touserdata(L, 1)));
   return t;
 }
 

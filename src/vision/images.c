@@ -40,7 +40,8 @@ int images_return(lua_State *L, int arg) {
 static real check_channel(lua_State *L, const char *what, double above) {
   int is_number;
   double value = lua_tonumberx(L, -1, &is_number);
-  if (!is_number) tensor_error(L, "%s must be a number, or a table of one for each channel, got %s", what, luaL_typename(L, -1));
+  if (!is_number)
+    tensor_error(L, "%s must be a number, or a table of one for each channel, got %s", what, luaL_typename(L, -1));
   if (!(value > above)) tensor_error(L, "%s must be above %f, got %f", what, above, value);
   lua_pop(L, 1);
   return (real)value;
@@ -49,7 +50,8 @@ static real check_channel(lua_State *L, const char *what, double above) {
 void images_check_per_channel(lua_State *L, int index, const char *what, long channels, double otherwise, double above,
                               real out[IMAGE_CHANNELS]) {
   index = lua_absindex(L, index);
-  if (channels > IMAGE_CHANNELS) tensor_error(L, "%s: at most %d channels, got %d", what, IMAGE_CHANNELS, (int)channels);
+  if (channels > IMAGE_CHANNELS)
+    tensor_error(L, "%s: at most %d channels, got %d", what, IMAGE_CHANNELS, (int)channels);
   if (lua_istable(L, index) && luaL_len(L, index) != channels)
     tensor_error(L, "%s has %I numbers, the image %d channels", what, luaL_len(L, index), (int)channels);
   for (int c = 0; c < IMAGE_CHANNELS; c++) {

@@ -25,6 +25,8 @@ enum { IMAGE_CHANNELS = 16 };
 void images_check_per_channel(lua_State *L, int index, const char *what, long channels, double otherwise, double above,
                               real out[IMAGE_CHANNELS]);
 
-static inline long image_numel(const Tensor *batch) { return batch->shape[1] * batch->shape[2] * batch->shape[3]; }
+static inline long image_numel(const Tensor *batch) {
+  return batch->shape[1] * batch->shape[2] * batch->shape[3];
+}
 
 #endif

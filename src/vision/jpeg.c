@@ -6,11 +6,24 @@
 #include "codec.h"
 #include "pixels.h"
 
-enum { SOF0 = 0xC0, DHT = 0xC4, JPG = 0xC8, DAC = 0xCC, RST0 = 0xD0, EOI = 0xD9, SOS = 0xDA, APP1 = 0xE1, APP14 = 0xEE, TEM = 1 };
+enum {
+  SOF0 = 0xC0,
+  DHT = 0xC4,
+  JPG = 0xC8,
+  DAC = 0xCC,
+  RST0 = 0xD0,
+  EOI = 0xD9,
+  SOS = 0xDA,
+  APP1 = 0xE1,
+  APP14 = 0xEE,
+  TEM = 1
+};
 
 /* ---- the header ---- */
 
-static bool matches(Bytes file) { return file.size >= 3 && memcmp(file.data, "\xFF\xD8\xFF", 3) == 0; }
+static bool matches(Bytes file) {
+  return file.size >= 3 && memcmp(file.data, "\xFF\xD8\xFF", 3) == 0;
+}
 
 static bool starts_with(Bytes segment, const char *text, size_t length) {
   return segment.size >= length && memcmp(segment.data, text, length) == 0;
@@ -54,7 +67,8 @@ static const char *walk(Bytes file, ImageInfo *info, size_t *at) {
   bool framed = false;
   for (*at = 2; error == NULL;) {
     int marker = next_marker(file, at);
-    if (marker < 0 || marker == EOI || (marker != TEM && file.size - *at < 2)) return "the JPEG is cut off in its header";
+    if (marker < 0 || marker == EOI || (marker != TEM && file.size - *at < 2))
+      return "the JPEG is cut off in its header";
     if (marker == TEM || marker == 0) continue;
     size_t length = be16(file.data + *at);
     if (length < 2) return "the JPEG header is damaged";
@@ -90,7 +104,8 @@ static bool has_end(Bytes file) {
 
 /* Some cameras put a few bytes too many before a marker; such a picture is whole. Any other warning means damage. */
 static bool is_harmless(tjhandle handle, Bytes file) {
-  return tjGetErrorCode(handle) == TJERR_WARNING && strstr(tjGetErrorStr2(handle), "extraneous bytes") != NULL && has_end(file);
+  return tjGetErrorCode(handle) == TJERR_WARNING && strstr(tjGetErrorStr2(handle), "extraneous bytes") != NULL &&
+         has_end(file);
 }
 
 static const char *describe(tjhandle handle, char message[200]) {
@@ -98,20 +113,21 @@ static const char *describe(tjhandle handle, char message[200]) {
   return message;
 }
 
-static const char *decompress(CodecJob *job, int format, uint8_t *to) {
-  const ImageInfo *info = job->info;
-  int width, height, subsampling, colours;
-  tjhandle handle = tjInitDecompress();
-  if (handle == NULL) return job->memory.failed = true, "not enough memory";
+static const char *decompress_with(tjhandle handle, CodecJob *job, int format, uint8_t *to) {
   unsigned long size = job->file.size;
-  const char *error = NULL;
+  int width, height, subsampling, colours;
   if (tjDecompressHeader3(handle, job->file.data, size, &width, &height, &subsampling, &colours) != 0)
-    error = describe(handle, job->message);
-  else if (width != info->width || height != info->height)
-    error = "the JPEG header is damaged";
-  else if (tjDecompress2(handle, job->file.data, size, to, width, 0, height, format, TJFLAG_LIMITSCANS) != 0 &&
-           !is_harmless(handle, job->file))
-    error = describe(handle, job->message);
+    return describe(handle, job->message);
+  if (width != job->info->width || height != job->info->height) return "the JPEG header is damaged";
+  int failed = tjDecompress2(handle, job->file.data, size, to, width, 0, height, format, TJFLAG_LIMITSCANS);
+  return failed && !is_harmless(handle, job->file) ? describe(handle, job->message) : NULL;
+}
+
+static const char *decompress(CodecJob *job, int format, uint8_t *to) {
+  tjhandle handle = tjInitDecompress();
+  job->memory.failed = handle == NULL;
+  if (handle == NULL) return "not enough memory";
+  const char *error = decompress_with(handle, job, format, to);
   tjDestroy(handle);
   return error;
 }
@@ -159,13 +175,13 @@ size_t jpeg_encode_bound(long height, long width, int channels, int quality) {
   return tjBufSize((int)width, (int)height, subsampling_for(channels, quality));
 }
 
-const char *jpeg_encode(const uint8_t *pixels, long height, long width, int channels, int quality, uint8_t *out, size_t *size,
-                        char message[200]) {
+const char *jpeg_encode(const uint8_t *pixels, long height, long width, int channels, int quality, uint8_t *out,
+                        size_t *size, char message[200]) {
   unsigned long used = *size;
   tjhandle handle = tjInitCompress();
   if (handle == NULL) return "not enough memory";
-  int failed = tjCompress2(handle, pixels, (int)width, 0, (int)height, channels == 1 ? TJPF_GRAY : TJPF_RGB, &out, &used,
-                           subsampling_for(channels, quality), quality, TJFLAG_NOREALLOC);
+  int failed = tjCompress2(handle, pixels, (int)width, 0, (int)height, channels == 1 ? TJPF_GRAY : TJPF_RGB, &out,
+                           &used, subsampling_for(channels, quality), quality, TJFLAG_NOREALLOC);
   if (failed) snprintf(message, 200, "%s", tjGetErrorStr2(handle));
   tjDestroy(handle);
   *size = used;

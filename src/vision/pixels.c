@@ -5,7 +5,9 @@
 #include <string.h>
 
 /* v of 'alpha' 255ths before white, rounded. */
-static unsigned over_white(unsigned v, unsigned alpha) { return (v * alpha + 255 * (255 - alpha) + 127) / 255; }
+static unsigned over_white(unsigned v, unsigned alpha) {
+  return (v * alpha + 255 * (255 - alpha) + 127) / 255;
+}
 
 void pixels_convert(const uint8_t *from, int from_channels, uint8_t *to, int to_channels, size_t n) {
   bool has_alpha = from_channels % 2 == 0;
@@ -41,14 +43,22 @@ typedef struct Walk {
 static Walk walk_for(long height, long width, int orientation) {
   long h = height, w = width;
   switch (orientation) {
-  case 2: return (Walk){h, w, w - 1, w, -1};
-  case 3: return (Walk){h, w, h * w - 1, -w, -1};
-  case 4: return (Walk){h, w, (h - 1) * w, -w, 1};
-  case 5: return (Walk){w, h, 0, 1, w};
-  case 6: return (Walk){w, h, (h - 1) * w, 1, -w};
-  case 7: return (Walk){w, h, h * w - 1, -1, -w};
-  case 8: return (Walk){w, h, w - 1, -1, w};
-  default: return (Walk){h, w, 0, w, 1};
+  case 2:
+    return (Walk){h, w, w - 1, w, -1};
+  case 3:
+    return (Walk){h, w, h * w - 1, -w, -1};
+  case 4:
+    return (Walk){h, w, (h - 1) * w, -w, 1};
+  case 5:
+    return (Walk){w, h, 0, 1, w};
+  case 6:
+    return (Walk){w, h, (h - 1) * w, 1, -w};
+  case 7:
+    return (Walk){w, h, h * w - 1, -1, -w};
+  case 8:
+    return (Walk){w, h, w - 1, -1, w};
+  default:
+    return (Walk){h, w, 0, w, 1};
   }
 }
 
@@ -63,10 +73,19 @@ static inline void copy_walk(const char *from, const Walk *walk, size_t pixel, c
 void pixels_orient(const void *from, long height, long width, size_t pixel, int orientation, void *to) {
   Walk walk = walk_for(height, width, orientation);
   switch (pixel) {
-  case 1: copy_walk(from, &walk, 1, to); break;
-  case 3: copy_walk(from, &walk, 3, to); break;
-  case 4: copy_walk(from, &walk, 4, to); break;
-  case 12: copy_walk(from, &walk, 12, to); break;
-  default: copy_walk(from, &walk, pixel, to);
+  case 1:
+    copy_walk(from, &walk, 1, to);
+    break;
+  case 3:
+    copy_walk(from, &walk, 3, to);
+    break;
+  case 4:
+    copy_walk(from, &walk, 4, to);
+    break;
+  case 12:
+    copy_walk(from, &walk, 12, to);
+    break;
+  default:
+    copy_walk(from, &walk, pixel, to);
   }
 }

@@ -25,7 +25,9 @@ static void *memory_resize(void *block, size_t size) {
   return whole + BLOCK_HEADER;
 }
 
-static void *memory_take(size_t size) { return memory_resize(NULL, size); }
+static void *memory_take(size_t size) {
+  return memory_resize(NULL, size);
+}
 
 static void memory_free(void *block) {
   if (block == NULL) return;
@@ -88,13 +90,17 @@ static bool next_chunk(Bytes file, size_t *at, Chunk *chunk) {
   return true;
 }
 
-static bool is_type(const Chunk *chunk, const char *type) { return memcmp(chunk->type, type, 4) == 0; }
+static bool is_type(const Chunk *chunk, const char *type) {
+  return memcmp(chunk->type, type, 4) == 0;
+}
 
 static bool png_matches(Bytes file) {
   return file.size >= SIGNATURE && memcmp(file.data, "\x89PNG\r\n\x1a\n", SIGNATURE) == 0;
 }
 
-static long limited(uint32_t size) { return size > INT32_MAX ? INT32_MAX : (long)size; }
+static long limited(uint32_t size) {
+  return size > INT32_MAX ? INT32_MAX : (long)size;
+}
 
 static const char *png_probe(Bytes file, ImageInfo *info) {
   enum { GRAY = 0, PALETTE = 3, GRAY_ALPHA = 4 };
@@ -140,7 +146,9 @@ typedef struct BmpHeader {
   int bits;
 } BmpHeader;
 
-static bool bmp_matches(Bytes file) { return file.size >= 2 && memcmp(file.data, "BM", 2) == 0; }
+static bool bmp_matches(Bytes file) {
+  return file.size >= 2 && memcmp(file.data, "BM", 2) == 0;
+}
 
 static const char *read_bmp_header(Bytes file, BmpHeader *header) {
   const uint8_t *p = file.data + FILE_HEADER;
@@ -167,8 +175,10 @@ static const char *bmp_probe(Bytes file, ImageInfo *info) {
   info->width = header.width;
   info->height = header.height;
   bool has_palette = header.bits <= 8 && header.pixels > header.palette && header.pixels <= file.size;
-  size_t colours = has_palette ? (header.pixels - header.palette) / header.colour : 0, most = (size_t)1 << (header.bits & 15);
-  bool gray = has_palette && is_gray_palette(file.data + header.palette, colours < most ? colours : most, header.colour);
+  size_t colours = has_palette ? (header.pixels - header.palette) / header.colour : 0,
+         most = (size_t)1 << (header.bits & 15);
+  bool gray =
+      has_palette && is_gray_palette(file.data + header.palette, colours < most ? colours : most, header.colour);
   info->channels = gray ? 1 : 3;
   return NULL;
 }
@@ -178,7 +188,8 @@ static const char *bmp_decode(CodecJob *job) {
   const char *error = read_bmp_header(job->file, &header);
   if (error != NULL) return error;
   size_t row = ((size_t)header.width * (size_t)header.bits + 31) / 32 * 4;
-  if (header.pixels > job->file.size || row * (size_t)header.height > job->file.size - header.pixels) return "the BMP is cut off";
+  if (header.pixels > job->file.size || row * (size_t)header.height > job->file.size - header.pixels)
+    return "the BMP is cut off";
   return decode_with_stb(job, "the BMP is damaged or of a kind that is not read");
 }
 

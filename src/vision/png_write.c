@@ -11,11 +11,16 @@ enum { FILTERS = 5, SIGNATURE = 8, CHUNK = 12, HEADER = 13 };
 static int predict(int filter, int a, int b, int c) {
   int p = a + b - c, pa = abs(p - a), pb = abs(p - b), pc = abs(p - c);
   switch (filter) {
-  case 1: return a;
-  case 2: return b;
-  case 3: return (a + b) / 2;
-  case 4: return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
-  default: return 0;
+  case 1:
+    return a;
+  case 2:
+    return b;
+  case 3:
+    return (a + b) / 2;
+  case 4:
+    return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+  default:
+    return 0;
   }
 }
 

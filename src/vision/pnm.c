@@ -12,7 +12,9 @@ typedef struct Reader {
   size_t at;
 } Reader;
 
-static bool is_space(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool is_space(int c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 /* Skips white space and comments. */
 static void skip_space(Reader *r) {
@@ -45,7 +47,9 @@ static bool matches(Bytes file) {
          (is_space(file.data[2]) || file.data[2] == '#');
 }
 
-static bool is_plain(Bytes file) { return file.data[1] <= '3'; }
+static bool is_plain(Bytes file) {
+  return file.data[1] <= '3';
+}
 
 static const char *probe(Bytes file, ImageInfo *info) {
   Reader r = {file, 2};
@@ -61,7 +65,9 @@ static const char *probe(Bytes file, ImageInfo *info) {
 }
 
 /* To 0..255, rounded. */
-static uint8_t scaled(long sample, long maxval) { return (uint8_t)((sample * 255 + maxval / 2) / maxval); }
+static uint8_t scaled(long sample, long maxval) {
+  return (uint8_t)((sample * 255 + maxval / 2) / maxval);
+}
 
 static long read_raw(Reader *r, long maxval) {
   size_t bytes = maxval > 255 ? 2 : 1;

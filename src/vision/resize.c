@@ -13,10 +13,15 @@ long taps_count(long from, long to) {
   return count < from ? count : from;
 }
 
-static long at_most(long value, long limit) { return value < limit ? value : limit; }
-static long at_least(long value, long limit) { return value > limit ? value : limit; }
+static long at_most(long value, long limit) {
+  return value < limit ? value : limit;
+}
+static long at_least(long value, long limit) {
+  return value > limit ? value : limit;
+}
 
-/* In units of 1/to of a source pixel, pixel i of the source covers i * to .. (i + 1) * to, and of the result i * from ... */
+/* In units of 1/to of a source pixel, pixel i of the source covers i * to .. (i + 1) * to, and of the result i * from
+ * ... */
 static void fill_area(Taps *taps, long from, long to) {
   for (long i = 0; i < to; i++) {
     long low = i * from, high = low + from, first = at_most(low / to, from - taps->count);
@@ -52,14 +57,14 @@ void taps_fill(Taps *taps, long from, long to) {
 /* ---- pixels ---- */
 
 /* row (n) = the sum over k of weight[k] * source row k */
-#define DEFINE_COLLECT(name, type) \
-  static void name(const type *source, const real *weight, long count, long n, real *row) { \
-    for (long j = 0; j < n; j++) row[j] = weight[0] * source[j]; \
-    for (long k = 1; k < count; k++) { \
-      source += n; \
-      if (weight[k] == 0) continue; \
-      for (long j = 0; j < n; j++) row[j] += weight[k] * source[j]; \
-    } \
+#define DEFINE_COLLECT(name, type)                                                                                     \
+  static void name(const type *source, const real *weight, long count, long n, real *row) {                            \
+    for (long j = 0; j < n; j++) row[j] = weight[0] * source[j];                                                       \
+    for (long k = 1; k < count; k++) {                                                                                 \
+      source += n;                                                                                                     \
+      if (weight[k] == 0) continue;                                                                                    \
+      for (long j = 0; j < n; j++) row[j] += weight[k] * source[j];                                                    \
+    }                                                                                                                  \
   }
 DEFINE_COLLECT(collect_bytes, uint8_t)
 DEFINE_COLLECT(collect_reals, real)

@@ -1,5 +1,6 @@
 /*
-** transform.c -- images to other images: gray, size, orientation, affine maps, bytes to reals and back. All of it takes an
+** transform.c -- images to other images: gray, size, orientation, affine maps, bytes to reals and back. All of it takes
+*an
 ** image C x H x W or a batch N x C x H x W, of bytes or of reals, and gives back what it got.
 */
 #include <math.h>
@@ -61,11 +62,17 @@ static void push_taps(lua_State *L, Taps *taps, long from, long to) {
 
 /* resize(t, height, width) */
 static int l_resize(lua_State *L) {
-  long height = tensor_check_size(L, 2, "image.resize: height", 1), width = tensor_check_size(L, 3, "image.resize: width", 1);
+  long height = tensor_check_size(L, 2, "image.resize: height", 1),
+       width = tensor_check_size(L, 3, "image.resize: width", 1);
   const Tensor *t = images_push(L, 1, "image.resize");
   Tensor *result = images_push_new(L, t->dtype, t->shape[0], t->shape[1], height, width);
-  Resize r = {.bytes = t->dtype == DTYPE_U8, .n = t->shape[0], .height = t->shape[2], .width = t->shape[3],
-              .channels = t->shape[1], .to_height = height, .to_width = width};
+  Resize r = {.bytes = t->dtype == DTYPE_U8,
+              .n = t->shape[0],
+              .height = t->shape[2],
+              .width = t->shape[3],
+              .channels = t->shape[1],
+              .to_height = height,
+              .to_width = width};
   int top = lua_gettop(L);
   push_taps(L, &r.down, r.height, height);
   push_taps(L, &r.across, r.width, width);
@@ -76,8 +83,8 @@ static int l_resize(lua_State *L) {
   return images_return(L, 1);
 }
 
-/* orient(t, o) -> turned upright by EXIF's orientation o: 2 mirrored, 3 by 180 degrees, 4 upside down, 6 a quarter with the
-   clock, 8 against it, 5 and 7 mirrored along a diagonal */
+/* orient(t, o) -> turned upright by EXIF's orientation o: 2 mirrored, 3 by 180 degrees, 4 upside down, 6 a quarter with
+   the clock, 8 against it, 5 and 7 mirrored along a diagonal */
 static int l_orient(lua_State *L) {
   lua_Integer orientation = luaL_checkinteger(L, 2);
   luaL_argcheck(L, orientation >= 1 && orientation <= 8, 2, "an orientation is 1 to 8");
@@ -87,15 +94,17 @@ static int l_orient(lua_State *L) {
   Tensor *result = images_push_new(L, t->dtype, n, t->shape[1], turned ? width : height, turned ? height : width);
   size_t pixel = (size_t)t->shape[1] * dtype_size(t->dtype), whole = pixel * (size_t)(height * width);
   for (long i = 0; i < n; i++)
-    pixels_orient((char *)t->data + (size_t)i * whole, height, width, pixel, (int)orientation, (char *)result->data + (size_t)i * whole);
+    pixels_orient((char *)t->data + (size_t)i * whole, height, width, pixel, (int)orientation,
+                  (char *)result->data + (size_t)i * whole);
   return images_return(L, 1);
 }
 
-/* affine(t, map, height, width, edge, fill): map is a table of six numbers (see warp.h); edge 0 clamp, 1 reflect, 2 constant;
-   fill in the image's own units */
+/* affine(t, map, height, width, edge, fill): map is a table of six numbers (see warp.h); edge 0 clamp, 1 reflect, 2
+   constant; fill in the image's own units */
 static int l_affine(lua_State *L) {
   WarpMap map;
-  long height = tensor_check_size(L, 3, "image.affine: height", 1), width = tensor_check_size(L, 4, "image.affine: width", 1);
+  long height = tensor_check_size(L, 3, "image.affine: height", 1),
+       width = tensor_check_size(L, 4, "image.affine: width", 1);
   lua_Integer edge = luaL_checkinteger(L, 5);
   luaL_argcheck(L, edge >= WARP_CLAMP && edge <= WARP_CONSTANT, 5, "an edge is 0 to 2");
   luaL_checktype(L, 2, LUA_TTABLE);

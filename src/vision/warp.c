@@ -19,7 +19,9 @@ static long reflected(long i, long n) {
   return i < n ? i : 2 * n - 1 - i;
 }
 
-static long clamped(long i, long n) { return i < 0 ? 0 : i < n ? i : n - 1; }
+static long clamped(long i, long n) {
+  return i < 0 ? 0 : i < n ? i : n - 1;
+}
 
 static const real *pixel_at(const WarpSource *s, long x, long y) {
   bool outside = x < 0 || x >= s->width || y < 0 || y >= s->height;
@@ -67,7 +69,8 @@ static inline void warp_pixel(const WarpSource *s, long channels, real x, real y
   }
 }
 
-static inline void warp_rows(const WarpSource *s, long channels, const WarpMap *map, long height, long width, real *result) {
+static inline void warp_rows(const WarpSource *s, long channels, const WarpMap *map, long height, long width,
+                             real *result) {
   const double *m = map->of;
   for (long y = 0; y < height; y++) {
     real across = (real)m[0], down = (real)m[3];
@@ -79,8 +82,13 @@ static inline void warp_rows(const WarpSource *s, long channels, const WarpMap *
 
 void warp_image(const WarpSource *source, const WarpMap *map, long to_height, long to_width, real *result) {
   switch (source->channels) {
-  case 1: warp_rows(source, 1, map, to_height, to_width, result); break;
-  case 3: warp_rows(source, 3, map, to_height, to_width, result); break;
-  default: warp_rows(source, source->channels, map, to_height, to_width, result);
+  case 1:
+    warp_rows(source, 1, map, to_height, to_width, result);
+    break;
+  case 3:
+    warp_rows(source, 3, map, to_height, to_width, result);
+    break;
+  default:
+    warp_rows(source, source->channels, map, to_height, to_width, result);
   }
 }

@@ -14,8 +14,9 @@ typedef struct WarpMap {
   double of[6];
 } WarpMap;
 
-/* Turned by 'radians' against the clock, enlarged 'zoom' times about the centre and moved by (right, down) pixels of the
-   result; mirrored before all that if 'mirror' is -1 and not 1. The source fills the result when none of it is asked for. */
+/* Turned by 'radians' against the clock, enlarged 'zoom' times about the centre and moved by (right, down) pixels of
+   the result; mirrored before all that if 'mirror' is -1 and not 1. The source fills the result when none of it is
+   asked for. */
 WarpMap warp_map(long height, long width, long to_height, long to_width, double radians, double zoom, double right,
                  double down, double mirror);
 

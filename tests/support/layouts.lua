@@ -18,7 +18,8 @@ end
 local function inside(t)
   local sizes, dim = t.shape, check.integer(1, t:dim())
   sizes[dim] = sizes[dim] + 3
-  local part = view.narrow(create.full(sizes, 0 / 0, t.dtype), dim, 2, t:size(dim))
+  local gap = t.dtype:find("^f") and 0 / 0 or 99
+  local part = view.narrow(create.full(sizes, gap, t.dtype), dim, 2, t:size(dim))
   arith.copy_(part, t)
   return part
 end

@@ -22,7 +22,9 @@ local function adler32(bytes)
   return b << 16 | a
 end
 
-function pictures.chunk(kind, data) return string.pack(">I4", #data) .. kind .. data .. string.pack(">I4", crc32(kind .. data)) end
+function pictures.chunk(kind, data)
+  return string.pack(">I4", #data) .. kind .. data .. string.pack(">I4", crc32(kind .. data))
+end
 
 --- The zlib format without any compression.
 local function stored(bytes)
@@ -80,7 +82,9 @@ function pictures.with_exif(jpeg, tiff)
   return jpeg:sub(1, 2) .. "\xFF\xE1" .. string.pack(">I2", #segment + 2) .. segment .. jpeg:sub(3)
 end
 
-local function from_hex(text) return (text:gsub("%s", ""):gsub("..", function(byte) return string.char(tonumber(byte, 16)) end)) end
+local function from_hex(text)
+  return (text:gsub("%s", ""):gsub("..", function(byte) return string.char(tonumber(byte, 16)) end))
+end
 
 --- 8 x 8, four inks as Adobe stores them: cyan's reverse, red, over a lower half with half of black's.
 pictures.cmyk_jpeg = from_hex [[
