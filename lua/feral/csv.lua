@@ -2,31 +2,41 @@
 
 local csv = {}
 
+--- A cell in quotes that open before position 'at': its text, and where it ends.
+local function quoted_cell(line, at)
+  local parts = {}
+  while true do
+    local piece, after = line:match('^([^"]*)"()', at)
+    if not piece then return nil, "a quote is not closed" end
+    parts[#parts + 1] = piece
+    if line:sub(after, after) ~= '"' then
+      after = line:match("^%s*()", after)
+      if after <= #line and line:sub(after, after) ~= "," then return nil, "text follows a closing quote" end
+      return table.concat(parts, '"'), after
+    end
+    at = after + 1
+  end
+end
+
+local function plain_cell(line, at)
+  local after = line:find(",", at, true) or #line + 1
+  return line:sub(at, after - 1):match("^%s*(.-)%s*$"), after
+end
+
 --- The cells of one row. A cell in quotes may hold commas, and a quote written twice.
 ---@param line string
 ---@return string[]|nil, string|nil  or nil and what is wrong
 function csv.split(line)
   local cells, at = {}, 1
-  while true do
+  repeat
+    local inside = line:match('^%s*"()', at)
     local text, after
-    if line:match('^%s*"', at) then
-      local first = line:match('^%s*"()', at)
-      text, after = "", first
-      repeat
-        local piece, next_at = line:match('^([^"]*)"()', after)
-        if not piece then return nil, "a quote is not closed" end
-        local doubled = line:sub(next_at, next_at) == '"'
-        text, after = text .. piece .. (doubled and '"' or ""), doubled and next_at + 1 or next_at
-      until not doubled
-      after = line:match("^%s*()", after)
-      if after <= #line and line:sub(after, after) ~= "," then return nil, "text follows a closing quote" end
-    else
-      text, after = line:match("^%s*([^,]-)%s*%f[,\0]()", at)
-    end
+    if inside then text, after = quoted_cell(line, inside) else text, after = plain_cell(line, at) end
+    if not text then return nil, after end
     cells[#cells + 1] = text
-    if after > #line then return cells end
     at = after + 1
-  end
+  until after > #line
+  return cells
 end
 
 --- The lines of a file without their ends, from line 1 on; empty ones are left out.

@@ -29,6 +29,7 @@ void outline_spline(Outline *outline, const Point *through, const float *half, i
   int pieces = closed ? count : count - 1;
   outline->count = 0;
   outline->closed = closed;
+  if (count < 1) return;
   for (int i = 0; i <= pieces; i++) {
     int ends = i == pieces ? !closed : steps; /* an open line has its last point too */
     int a = neighbour(i - 1, count, closed), b = neighbour(i, count, closed), c = neighbour(i + 1, count, closed),

@@ -1,4 +1,6 @@
 /* face_draw.c -- drawn faces for Lua: many at once, each a row of numbers (kernels/face_sketch.h). */
+#include <math.h>
+
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
 #include "../base/rng.h"
@@ -21,7 +23,7 @@ static Face face_of(const real *row) {
 static void to_bytes(const Canvas *canvas, float noise, uint64_t seed, uint64_t stream, uint8_t *out) {
   for (long i = 0, n = (long)canvas->height * canvas->width; i < n; i++) {
     float tone = canvas->pixel[i] + (noise > 0 ? noise * rng_normal(seed, stream, (uint64_t)i) : 0);
-    out[i] = tone <= 0 ? 0 : tone >= 1 ? 255 : (uint8_t)(255 * tone + 0.5f);
+    out[i] = tone > 0 ? (uint8_t)lroundf(255 * (tone < 1 ? tone : 1)) : 0;
   }
 }
 
@@ -53,7 +55,7 @@ static int l_draw(lua_State *L) {
   if (size > SIZE_MOST) tensor_error(L, "face_draw: size %I is more than %d", (lua_Integer)size, SIZE_MOST);
   const Tensor *rows = tensor_push_in_layout(L, 1, LAYOUT_ROWS);
   Tensor *out = tensor_push(L, DTYPE_U8, 4, (long[]){rows->shape[0], 1, size, size}, LAYOUT_IMAGE);
-  float *pixels = (float *)scratch_push(L, (size_t)(size * size) * (size_t)omp_get_max_threads());
+  void *pixels = scratch_push(L, (size_t)(size * size) * (size_t)omp_get_max_threads());
   draw(rows->data, rows->shape[0], (int)size, seed, stream, pixels, out->data);
   scratch_release(L, -1);
   tensor_check_interrupt(L);
