@@ -1,8 +1,7 @@
 /*
 ** recurrent.h -- what the kernels of recurrent layers share: how a batch is cut for the threads, and products of some
-*rows
-** of state with a weight that is the same in every step. The weight is packed once a sequence into panels, four vectors
-** wide, in the order in which the product reads them.
+** rows of state with a weight that is the same in every step. The weight is packed once a sequence into panels, four
+** vectors wide, in the order in which the product reads them.
 */
 #ifndef FERAL_RECURRENT_H
 #define FERAL_RECURRENT_H

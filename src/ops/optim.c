@@ -1,13 +1,9 @@
 /*
-** optim.c -- the parameter steps of optimisers, each one pass over memory; norms of gradients; running
-*averages.
+** optim.c -- the parameter steps of optimisers, each one pass over memory; norms of gradients; running averages.
 **
-** Sources: SGD with momentum as in Sutskever et al. 2013; RMSprop: Tieleman and Hinton 2012; Adam: Kingma and
-*Ba 2015;
-** AdamW: Loshchilov and Hutter 2019. Where papers leave a choice (dampening, what eps is added to), it is
-*PyTorch's.
-** A step changes each number by itself, and the pieces that threads share depend on the size alone, so that
-*vector
+** Sources: SGD with momentum as in Sutskever et al. 2013; RMSprop: Tieleman and Hinton 2012; Adam: Kingma and Ba 2015;
+** AdamW: Loshchilov and Hutter 2019. Where papers leave a choice (dampening, what eps is added to), it is PyTorch's.
+** A step changes each number by itself, and the pieces that threads share depend on the size alone, so that vector
 ** loops end at the same places: the number of threads cannot show.
 */
 #include <math.h>
