@@ -334,6 +334,19 @@ function T.test_sequential_passes_on_the_outputs()
   lu.assertNil(nothing)
 end
 
+function T.test_dropout_stands_between_layers_only()
+  local Twice = nn.class "TestTwice" -- in dropout's place, so that it can be seen
+  function Twice.init() end
+  function Twice.forward(_, x) return x * 2 end
+  local both, x = load_waves(LSTM(3, 3, { layers = 2 })), check.randn(2, 4, 3)
+  local lower, upper = load_waves(LSTM(3, 3)), LSTM(3, 3)
+  for _, part in ipairs { "weight_ih", "weight_hh", "bias_ih", "bias_hh" } do
+    upper[part .. "_l0"]:detach():copy_(both[part .. "_l1"])
+  end
+  both:add_child("dropout", Twice())
+  check.close(both(x), upper(lower(x) * 2), 1e-6)
+end
+
 function T.test_parameters_are_named_as_pytorchs_and_rebuilt()
   local layer = LSTM(3, 4, { layers = 2, bidirectional = true })
   local built = nn.build(nn.describe(layer))
