@@ -9,6 +9,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX2__
+#  include <immintrin.h>
+#endif
 
 #include "real.h"
 
@@ -69,16 +72,57 @@ static inline vreal vwiden(vhalf v) {
   return __builtin_shufflevector(v, (vhalf){0}, VALL);
 }
 
-/* The first n lanes of p, zero in the rest; and the other way. */
-static inline vreal vload_part(const real *p, int n) {
-  if (__builtin_constant_p(n) && n == VLANES) return vload(p);
-  if (__builtin_constant_p(n) && n == VLANES / 2) return vwiden(vload_half(p));
+/* The first n lanes, by masks where the processor has them: a memcpy of n is a call. Memory beyond is not touched. */
+#if defined(__AVX512F__) && defined(REAL_DOUBLE)
+static inline vreal vload_masked(const real *p, int n) {
+  return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+static inline void vstore_part(real *p, vreal v, int n) {
+  _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
+}
+#elif defined(__AVX512F__)
+static inline vreal vload_masked(const real *p, int n) {
+  return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+static inline void vstore_part(real *p, vreal v, int n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+}
+#elif defined(__AVX2__) && defined(REAL_DOUBLE)
+static inline __m256i vfirst(int n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+static inline vreal vload_masked(const real *p, int n) {
+  return _mm256_maskload_pd(p, vfirst(n));
+}
+static inline void vstore_part(real *p, vreal v, int n) {
+  _mm256_maskstore_pd(p, vfirst(n), v);
+}
+#elif defined(__AVX2__)
+static inline __m256i vfirst(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vreal vload_masked(const real *p, int n) {
+  return _mm256_maskload_ps(p, vfirst(n));
+}
+static inline void vstore_part(real *p, vreal v, int n) {
+  _mm256_maskstore_ps(p, vfirst(n), v);
+}
+#else
+static inline vreal vload_masked(const real *p, int n) {
   vreal v = {0};
   memcpy(&v, p, (size_t)n * sizeof(real));
   return v;
 }
 static inline void vstore_part(real *p, vreal v, int n) {
   memcpy(p, &v, (size_t)n * sizeof(real));
+}
+#endif
+
+/* The first n lanes of p, zero in the rest; vstore_part is the other way. */
+static inline vreal vload_part(const real *p, int n) {
+  if (__builtin_constant_p(n) && n == VLANES) return vload(p);
+  if (__builtin_constant_p(n) && n == VLANES / 2) return vwiden(vload_half(p));
+  return vload_masked(p, n);
 }
 
 /* What comparing two vectors gives: all bits set in the lanes where it holds. */
