@@ -16,6 +16,7 @@
   X(activation) \
   X(softmax) \
   X(loss) \
+  X(pool) \
   X(files) \
   X(draw) \
   X(face_draw) \
