@@ -38,7 +38,7 @@ endif
 
 BASE_SRC   := $(wildcard src/base/*.c)
 ENGINE_SRC := $(wildcard src/tensor/*.c src/kernels/*.c src/ops/*.c src/vision/*.c src/learn/*.c)
-SHARED_SRC := src/host/isa.c src/host/system.c
+SHARED_SRC := src/host/isa.c src/host/signals.c src/host/system.c
 HOST_SRC   := $(filter-out src/host/engine.c $(SHARED_SRC),$(wildcard src/host/*.c))
 LUA_SRC    := $(shell find lua -name '*.lua' | LC_ALL=C sort)
 DKJSON     := $(firstword $(wildcard /usr/share/lua/5.4/dkjson.lua) dkjson.lua)

@@ -1,11 +1,14 @@
 /* isa.c -- chooses the engine for this processor, and teaches 'require' where feral's modules are. */
+#include <cblas.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../base/bundle.h"
+#include "../base/parallel.h"
 #include "engine.h"
+#include "signals.h"
 #include "system.h"
 
 /* ---- which instruction set ---- */
@@ -122,12 +125,21 @@ static int l_source(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"modules", l_modules}, {"source", l_source}, {NULL, NULL}};
+/* threads() -> how many threads kernels use */
+static int l_threads(lua_State *L) {
+  lua_pushinteger(L, omp_get_max_threads());
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"modules", l_modules}, {"source", l_source}, {"threads", l_threads}, {NULL, NULL}};
 
 static int open_engine(lua_State *L) {
   luaL_newlib(L, functions);
   lua_pushstring(L, isa_name());
   lua_setfield(L, -2, "isa");
+  lua_pushstring(L, openblas_get_config());
+  lua_setfield(L, -2, "blas");
   return 1;
 }
 
@@ -144,8 +156,9 @@ void engine_register(lua_State *L) {
   lua_pop(L, 2);
   luaL_requiref(L, "feral.core.engine", open_engine, 0);
   luaL_requiref(L, "feral.core.system", open_system, 0);
+  luaL_requiref(L, "feral.core.signals", open_signals, 0);
   luaL_requiref(L, "feral.core.tensor", find_core(L, "tensor"), 0); /* every other module pushes tensors */
-  lua_pop(L, 3);
+  lua_pop(L, 4);
 }
 
 int luaopen_feral(lua_State *L) {

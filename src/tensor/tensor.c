@@ -100,7 +100,9 @@ const char *tensor_describe(lua_State *L, const Tensor *t) {
 }
 
 void tensor_check_interrupt(lua_State *L) {
-  if (interrupted()) luaL_error(L, "interrupted!");
+  if (!interrupted()) return;
+  lua_sethook(L, NULL, 0, 0); /* the host's, which would raise again inside the closers that now run */
+  luaL_error(L, "interrupted!");
 }
 
 /* ---- checks ---- */
