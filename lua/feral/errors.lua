@@ -9,7 +9,9 @@ local tensor_core = require "feral.core.tensor"
 local layer_call -- the function that every layer is called through, set by feral.nn
 local library_root = os.getenv("FERAL_LUA")
 
-local function is_library(source)
+--- True for the source (debug.getinfo) of a function of the library's, or of C.
+---@param source string
+function errors.is_library(source)
   if library_root and source:sub(1, #library_root + 2) == "@" .. library_root .. "/" then return true end
   return source:sub(1, 11) == "@lua/feral/" or source == "=[C]"
 end
@@ -20,7 +22,7 @@ local function where(level)
   while true do
     local info = debug.getinfo(level, "Slf")
     if not info then break end
-    if not line and info.what ~= "C" and not is_library(info.source) and info.currentline > 0 then
+    if not line and info.what ~= "C" and not errors.is_library(info.source) and info.currentline > 0 then
       line = ("%s:%d: "):format(info.short_src, info.currentline)
     end
     if layer_call and info.func == layer_call then

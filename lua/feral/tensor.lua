@@ -125,6 +125,8 @@ local operators = {
 }
 for name, f in pairs(operators) do core.metatable[name] = f end
 
+function core.metatable.__tostring(t) return require("feral.show").tensor(t) end
+
 --- t[i] = value: a number or tensor into the i-th element of the first dimension.
 function core.metatable.__newindex(t, i, value)
   if math.type(i) ~= "integer" then errors.raise("a tensor has no field '%s' to set", tostring(i)) end
