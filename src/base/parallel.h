@@ -14,6 +14,9 @@ static inline int omp_get_max_threads(void) {
 static inline int omp_get_thread_num(void) {
   return 0;
 }
+static inline void omp_set_num_threads(int threads) {
+  (void)threads;
+}
 #endif
 
 /* Below this many numbers a loop is not worth waking a second thread. */
