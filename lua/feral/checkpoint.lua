@@ -26,6 +26,9 @@ function checkpoint.restore_state(net, copy)
   for _, pair in ipairs(net:state()) do arith.copy_(pair[2], copy[pair[1]]) end
 end
 
+--- The rows of a history without the names beside them, which JSON would make an object of.
+local function rows_of(history) return table.move(history, 1, #history, 1, {}) end
+
 --- Writes the state of a run. Returns true, or nil and a message.
 function checkpoint.save(path, run)
   local tensors = {}
@@ -40,7 +43,7 @@ function checkpoint.save(path, run)
   end
   local state = {
     epoch = run.epoch, batch = run.batch, sums = run.sums, optimizer = optimizer_numbers, random = random.state(),
-    schedule = run.schedule and run.schedule:state(), rows = run.history, best = run.history.best,
+    schedule = run.schedule and run.schedule:state(), rows = rows_of(run.history), best = run.history.best,
   }
   return safetensors.save(path, tensors, { feral_checkpoint = json.encode(state) })
 end

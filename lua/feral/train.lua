@@ -70,7 +70,6 @@ end
 
 --- One step on one batch: forward, loss, backward, update.
 function Run:step(x, y)
-  if self.schedule then self.schedule:set(self.epoch - 1 + self.batch / #self.train) end
   self.optimizer:zero_grad()
   local logits = self.net(x)
   local loss = self.loss(logits, y)
