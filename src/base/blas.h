@@ -1,8 +1,6 @@
 /*
-** blas.h -- OpenBLAS for either real; always one thread a call, the engine parallelises outside. OpenBLAS takes one
-*inside
-** a parallel region and elsewhere as many as OpenMP would, whatever openblas_set_num_threads has said: so OpenMP is
-*told 1
+** blas.h -- OpenBLAS for either real; always one thread a call, the engine parallelises outside. OpenBLAS takes one inside
+** a parallel region and elsewhere as many as OpenMP would, whatever openblas_set_num_threads has said: so OpenMP is told 1
 ** for the time of the call.
 */
 #ifndef FERAL_BLAS_H

@@ -1,17 +1,13 @@
 /*
 ** signals.h -- Ctrl-C and SIGTERM.
 **
-** Ctrl-C sets base/interrupt.h's flag and a hook on the Lua thread that runs now; the hook raises "interrupted!". The
-*flag
-** stays set until the top level (the prompt, or the program's end) has caught the error, and meanwhile pcall,
-*coroutine.resume
-** and their like hand every error on, so a loop around a pcall ends too. While an error closes <close> variables the
-*hook is off.
+** Ctrl-C sets base/interrupt.h's flag and a hook on the Lua thread that runs now; the hook raises "interrupted!". The flag
+** stays set until the top level (the prompt, or the program's end) has caught the error, and meanwhile pcall, coroutine.resume
+** and their like hand every error on, so a loop around a pcall ends too. While an error closes <close> variables the hook is off.
 **
 ** A further Ctrl-C of the same episode ends the process with 130: the second one, or at the prompt's the third.
 **
-** Module feral.core.signals, for long work that has something to save: see signals.c. It needs none of the above and is
-*also
+** Module feral.core.signals, for long work that has something to save: see signals.c. It needs none of the above and is also
 ** in the loadable module.
 */
 #ifndef FERAL_SIGNALS_H

@@ -1,5 +1,4 @@
-/* canvas.c -- see canvas.h. Rows are worked on in chunks, edge by edge, so that the compiler makes vectors of
- * them. */
+/* canvas.c -- see canvas.h. Rows are worked on in chunks, edge by edge, so that the compiler makes vectors of them. */
 #include "canvas.h"
 
 #include <math.h>

@@ -1,6 +1,5 @@
 /*
-** canvas.h -- drawing on a gray canvas: areas and lines with soft edges, by their signed distance in pixels,
-*and blobs of
+** canvas.h -- drawing on a gray canvas: areas and lines with soft edges, by their signed distance in pixels, and blobs of
 ** shade. Tones are 0 (black) to 1 (white). Pixel (row, column) has its centre at x = column + 0.5, y = row +
 *0.5.
 */

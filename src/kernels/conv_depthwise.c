@@ -1,9 +1,7 @@
 /*
 ** conv_depthwise.c -- convolution of each channel with a filter of its own, as gathers (conv_gather.h).
-** Vectors lie across channels. With a stride of 1 a row of pixels is one line of numbers that are all treated alike but
-*for
-** their weights, which return with the channels: so the line is cut into vectors regardless of pixels, and vectors that
-*are
+** Vectors lie across channels. With a stride of 1 a row of pixels is one line of numbers that are all treated alike but for
+** their weights, which return with the channels: so the line is cut into vectors regardless of pixels, and vectors that are
 ** whole periods apart share their weights. 8 channels fill vectors of 16 lanes that way.
 */
 #include <string.h>

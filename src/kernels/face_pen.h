@@ -1,6 +1,5 @@
 /*
-** face_pen.h -- drawing on a head: places are given in half heads, x to the viewer's right, y down, the origin between
-*the
+** face_pen.h -- drawing on a head: places are given in half heads, x to the viewer's right, y down, the origin between the
 ** eyes, the chin at about y = 1. Features lie on an ellipsoid that turns with the head.
 */
 #ifndef FERAL_FACE_PEN_H

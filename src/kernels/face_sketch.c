@@ -224,8 +224,7 @@ static Mouth mouth_of(const Face *f) {
 
 enum { LIP_POINTS = 17 };
 
-/* The edge of a lip that stands at 'middle' in its middle, from the left corner to the right; 'dip' is the
- * cupid's bow. */
+/* The edge of a lip that stands at 'middle' in its middle, from the left corner to the right; 'dip' is the cupid's bow. */
 static void lip(const Pen *pen, const Mouth *m, float middle, float dip, float wider, Point *at) {
   for (int i = 0; i < LIP_POINTS; i++) {
     float t = 2 * (float)i / (LIP_POINTS - 1) - 1, flat = mix(2, 4.5f, m->square);

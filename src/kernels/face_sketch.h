@@ -30,8 +30,7 @@
   X(AU27, 0, 0, 1) /* mouth stretch */                                                                                 \
   X(AU43, 0, 0, 1) /* eyes closed */
 
-/* Lengths are shares of the usual one, angles radians, tones 0 (black) to 1 (white), shifts shares of the
- * image. */
+/* Lengths are shares of the usual one, angles radians, tones 0 (black) to 1 (white), shifts shares of the image. */
 #define FACE_LOOKS(X)                                                                                                  \
   X(width, 1, 0.85, 1.15) /* of the head */                                                                            \
   X(jaw, 1, 0.8, 1.2)     /* its width at the jaw */                                                                   \

@@ -70,8 +70,7 @@ static int l_read(lua_State *L) {
   return error != NULL ? fail(L, path, error) : 1;
 }
 
-/* read_into(path, offset, t) -> t, its memory (row-major) filled with the file's bytes from 'offset' on; or nil,
- * message */
+/* read_into(path, offset, t) -> t, its memory (row-major) filled with the file's bytes from 'offset' on; or nil, message */
 static int l_read_into(lua_State *L) {
   const char *path = check_path(L, 1);
   size_t offset = opt_count(L, 2, 0), size;

@@ -175,8 +175,7 @@ static real check_setting(lua_State *L, int arg) {
   return (real)luaL_checknumber(L, arg);
 }
 
-/* sgd(p, g, buffer or nil, t, lr, momentum, dampening, weight_decay, nesterov); t counts steps from 1 in all
- * of these */
+/* sgd(p, g, buffer or nil, t, lr, momentum, dampening, weight_decay, nesterov); t counts steps from 1 in all of these */
 static int l_sgd(lua_State *L) {
   Memory memory = check_memory(L, 1);
   bool first = luaL_checkinteger(L, 4) == 1; /* PyTorch takes the first gradient whole */

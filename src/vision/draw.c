@@ -84,7 +84,8 @@ static char *check_text(lua_State *L, int arg) {
 /* text(image, left, top, text, scale, color) -> image; letters are about 7 times scale high */
 static int l_text(lua_State *L) {
   const Tensor *image = check_image(L, 1);
-  long left = (long)luaL_checkinteger(L, 2), top = (long)luaL_checkinteger(L, 3), scale = (long)luaL_optinteger(L, 5, 1);
+  long left = (long)luaL_checkinteger(L, 2), top = (long)luaL_checkinteger(L, 3),
+       scale = (long)luaL_optinteger(L, 5, 1);
   lua_settop(L, 6);
   Color color = check_color(L, 6);
   char *text = check_text(L, 4);

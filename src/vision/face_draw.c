@@ -44,8 +44,7 @@ static void draw(const real *rows, long count, int size, uint64_t seed, uint64_t
 
 enum { SIZE_MOST = 2048 };
 
-/* draw(parameters real N x P, size, seed, stream) -> u8 N x 1 x size x size; the noise of row i is that of
- * stream + i - 1 */
+/* draw(parameters real N x P, size, seed, stream) -> u8 N x 1 x size x size; the noise of row i is that of stream + i - 1 */
 static int l_draw(lua_State *L) {
   const Tensor *given = tensor_check_real(L, 1, "face_draw: parameters", 2);
   long size = tensor_check_size(L, 2, "face_draw: size", 8);

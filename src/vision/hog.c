@@ -31,8 +31,7 @@ typedef struct HogShare {
   real weight[4];
 } HogShare;
 
-/* The two neighbouring cells of a place along a side, and the second one's part. Cells outside of the block get
- * nothing. */
+/* The two neighbouring cells of a place along a side, and the second one's part. Cells outside of the block get nothing. */
 static void cells_around(const HogGeometry *g, long i, long cell[2], double part[2]) {
   double at = ((double)i + 0.5) / (double)g->cell - 0.5, low = floor(at);
   for (int k = 0; k < 2; k++) {

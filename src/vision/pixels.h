@@ -1,6 +1,5 @@
 /*
-** pixels.h -- what codecs, transforms and augmentation share about pixels that lie in rows, the channels of a pixel
-*side
+** pixels.h -- what codecs, transforms and augmentation share about pixels that lie in rows, the channels of a pixel side
 ** by side. No lua_State here.
 */
 #ifndef FERAL_PIXELS_H

@@ -20,8 +20,7 @@ static long at_least(long value, long limit) {
   return value > limit ? value : limit;
 }
 
-/* In units of 1/to of a source pixel, pixel i of the source covers i * to .. (i + 1) * to, and of the result i * from
- * ... */
+/* In units of 1/to of a source pixel, pixel i of the source covers i * to .. (i + 1) * to, and of the result i * from ... */
 static void fill_area(Taps *taps, long from, long to) {
   for (long i = 0; i < to; i++) {
     long low = i * from, high = low + from, first = at_most(low / to, from - taps->count);

@@ -1,6 +1,5 @@
 /*
-** transform.c -- images to other images: gray, size, orientation, affine maps, bytes to reals and back. All of it takes
-*an
+** transform.c -- images to other images: gray, size, orientation, affine maps, bytes to reals and back. All of it takes an
 ** image C x H x W or a batch N x C x H x W, of bytes or of reals, and gives back what it got.
 */
 #include <math.h>
