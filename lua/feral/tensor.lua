@@ -8,6 +8,7 @@ local autograd = require "feral.autograd"
 local ops = require "feral.ops"
 local random = require "feral.random"
 local errors = require "feral.errors"
+local npy = require "feral.npy"
 
 local tensor = {}
 
@@ -93,6 +94,9 @@ end
 
 --- A tensor from the bytes of a string, row-major.
 tensor.from_bytes = create.from_bytes
+
+--- A tensor in a .npy file, as numpy reads and writes them: save(path, t), load(path). Failing, they return nil and a message.
+tensor.save, tensor.load = npy.save, npy.load
 
 tensor.cat, tensor.stack, tensor.where, tensor.matmul = ops.cat, ops.stack, ops.where, ops.matmul
 tensor.is_tensor = core.is_tensor

@@ -70,14 +70,93 @@ static int l_read(lua_State *L) {
   return error != NULL ? fail(L, path, error) : 1;
 }
 
-/* read_into(path, offset, t) -> t, its memory (row-major) filled with the file's bytes from 'offset' on; or nil, message */
+/* How numbers lie in a file: 'f', 'i' or 'u' and the bytes of one, little-endian. */
+typedef struct NumberFormat {
+  char kind;
+  size_t size;
+} NumberFormat;
+
+static NumberFormat format_of(DType dtype) {
+  char kind = dtype == DTYPE_REAL ? 'f' : dtype == DTYPE_U8 ? 'u' : 'i';
+  return (NumberFormat){kind, dtype_size(dtype)};
+}
+
+static NumberFormat opt_format(lua_State *L, int arg, DType dtype) {
+  static const char *const names[] = {"f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", NULL};
+  if (lua_isnoneornil(L, arg)) return format_of(dtype);
+  const char *name = names[luaL_checkoption(L, arg, NULL, names)];
+  return (NumberFormat){name[0], (size_t)(name[1] - '0')};
+}
+
+static double read_float(const char *from, size_t size) {
+  float single;
+  double value;
+  if (size == sizeof value) {
+    memcpy(&value, from, sizeof value);
+    return value;
+  }
+  memcpy(&single, from, sizeof single);
+  return single;
+}
+
+/* Whole numbers of more than 53 bits lose their last ones, and fit into no dtype here anyway. */
+static double read_number(const char *from, NumberFormat format) {
+  if (format.kind == 'f') return read_float(from, format.size);
+  uint64_t bits = 0;
+  for (size_t i = 0; i < format.size; i++) bits |= (uint64_t)(uint8_t)from[i] << (8 * i);
+  if (format.kind == 'u') return (double)bits;
+  unsigned unused = 64 - 8 * (unsigned)format.size;
+  return (double)((int64_t)(bits << unused) >> unused);
+}
+
+/* Writes count numbers to t's elements from 'first' on; returns how many come before one that does not fit. */
+static long convert(const char *from, NumberFormat format, long count, const Tensor *t, long first) {
+  double low = t->dtype == DTYPE_U8 ? 0 : INT32_MIN, high = t->dtype == DTYPE_U8 ? UINT8_MAX : INT32_MAX;
+  for (long i = 0; i < count; i++) {
+    double value = read_number(from + (size_t)i * format.size, format);
+    if (t->dtype == DTYPE_REAL) {
+      tensor_reals(t)[first + i] = (real)value;
+      continue;
+    }
+    if (!(value >= low && value <= high)) return i;
+    if (t->dtype == DTYPE_U8) tensor_bytes(t)[first + i] = (uint8_t)value;
+    if (t->dtype == DTYPE_I32) tensor_ints(t)[first + i] = (int32_t)value;
+  }
+  return count;
+}
+
+/* Fills t, piece by piece, from numbers of another format. *misfit: the element that does not fit, or -1. */
+static const char *read_converted(const char *path, size_t offset, NumberFormat format, const Tensor *t, long *misfit) {
+  char buffer[32768];
+  long most = (long)(sizeof buffer / format.size), numel = tensor_numel(t);
+  for (long first = 0; first < numel; first += most) {
+    long count = numel - first < most ? numel - first : most;
+    size_t start = offset + (size_t)first * format.size;
+    const char *error = files_read(path, start, buffer, (size_t)count * format.size);
+    if (error != NULL) return error;
+    long done = convert(buffer, format, count, t, first);
+    *misfit = done < count ? first + done : -1;
+    if (done < count) return NULL;
+  }
+  return NULL;
+}
+
+/* read_into(path, offset, t, format) -> t, its memory (row-major) filled with the file's numbers from 'offset' on; or
+   nil, message. They lie in the file as in t, or as 'format' ("f8", "i2" ...) says; then they must fit. */
 static int l_read_into(lua_State *L) {
   const char *path = check_path(L, 1);
   size_t offset = opt_count(L, 2, 0), size;
   const Tensor *t = tensor_check(L, 3);
+  NumberFormat format = opt_format(L, 4, t->dtype), own = format_of(t->dtype);
+  long misfit = -1;
   if (!tensor_is_layout(t, LAYOUT_ROWS)) tensor_error(L, "read_into: the tensor must be contiguous");
   const char *error = files_size(path, &size);
-  if (error == NULL) error = files_read(path, offset, t->data, (size_t)tensor_numel(t) * dtype_size(t->dtype));
+  if (error == NULL && format.kind == own.kind && format.size == own.size)
+    error = files_read(path, offset, t->data, (size_t)tensor_numel(t) * own.size);
+  else if (error == NULL)
+    error = read_converted(path, offset, format, t, &misfit);
+  if (error == NULL && misfit >= 0)
+    error = lua_pushfstring(L, "element %I does not fit into %s", (lua_Integer)misfit + 1, dtype_name(t->dtype));
   if (error != NULL) return fail(L, path, error);
   lua_pushvalue(L, 3);
   return 1;
