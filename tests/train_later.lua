@@ -52,7 +52,7 @@ end
 
 function T.test_a_training_stopped_anywhere_goes_on_to_the_same_bits()
   local whole = bytes_of((trained()))
-  for _, stop in ipairs { { 1, 1 }, { 2, 1 }, { 2, 4 }, { 4, 6 } } do
+  for _, stop in ipairs { { 1, 2 }, { 2, 1 }, { 2, 4 }, { 4, 6 } } do
     local dir <close> = temporary.folder()
     local loader = batches { count = 6 }
     loader.trouble = function(epoch, i)
@@ -121,7 +121,7 @@ function T.test_ten_epochs_need_no_more_memory_than_one()
     tensor.trim()
     tensor.reset_peak()
     local before = tensor.memory().live
-    trained { epochs = epochs, train = batches { count = 6, n = 500, d = 5 } }
+    trained { epochs = epochs, train = batches { count = 6, n = 20000 } }
     return tensor.memory().peak - before
   end
   peak(1)
@@ -165,7 +165,7 @@ function T.test_signals_write_a_checkpoint_and_give_their_exit_codes()
       local net = feral.nn.Sequential(feral.nn.Linear(5, 2))
       local loader = require "batches" { count = 1000000 }
       loader.trouble = function(_, i)
-        if i == 20 then os.execute("kill -%s " .. tostring(io.open("/proc/self/stat"):read("n"))) end
+        if i == 20 then io.popen("kill -%s " .. io.open("/proc/self/stat"):read("n")):close() end
       end
       feral.train.fit(net, { train = loader, epochs = 1, progress = false, checkpoint = %q })]]):format(case[1], checkpoint))
     local _, _, code = os.execute(("exec %s %s 2>%s"):format(arg[-1], script, dir / "errors"))
