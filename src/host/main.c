@@ -59,13 +59,17 @@ static lua_State *new_state(void) {
 
 /* ---- protected calls ---- */
 
-/* The message handler: any error value as text, with a traceback. */
+/* Message handlers: any error value as text, with a traceback; and a string as it is. */
 static int add_traceback(lua_State *L) {
   const char *message = lua_tostring(L, 1);
   if (message == NULL && luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
   if (message == NULL) message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
   luaL_traceback(L, L, message, 1);
   return 1;
+}
+
+static int keep_message(lua_State *L) {
+  return lua_isstring(L, 1) ? 1 : add_traceback(L);
 }
 
 static int report(lua_State *L, int code) {
@@ -75,14 +79,18 @@ static int report(lua_State *L, int code) {
 }
 
 /* Calls the function below 'arguments' values. 0, or the exit code after the error was reported. */
-static int call(lua_State *L, int arguments, int results) {
+static int call_with(lua_State *L, lua_CFunction handler, int arguments, int results) {
   int base = lua_gettop(L) - arguments;
-  lua_pushcfunction(L, add_traceback);
+  lua_pushcfunction(L, handler);
   lua_insert(L, base);
   int status = lua_pcall(L, arguments, results, base);
   bool interrupted = signals_settle(L);
   lua_remove(L, base);
   return status == LUA_OK ? 0 : report(L, interrupted ? INTERRUPTED : FAILED);
+}
+
+static int call(lua_State *L, int arguments, int results) {
+  return call_with(L, add_traceback, arguments, results);
 }
 
 /* Runs what luaL_load... left. */
@@ -110,7 +118,7 @@ static int run_cli(lua_State *L, const char *name, char **words) {
     luaL_checkstack(L, 2, "too many arguments");
     lua_pushstring(L, words[count]);
   }
-  if ((code = call(L, count, 1)) != 0) return code;
+  if ((code = call_with(L, keep_message, count, 1)) != 0) return code; /* feral.cli adds a traceback where one helps */
   return (int)lua_tointeger(L, -1);
 }
 

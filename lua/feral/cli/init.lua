@@ -7,6 +7,8 @@ local engine = require "feral.core.engine"
 local args = require "feral.args"
 local errors = require "feral.errors"
 
+require "feral"
+
 local cli = {}
 
 --- The names of all verbs.
@@ -41,6 +43,12 @@ local function unknown_verb(word)
   return 2
 end
 
+--- An error as text. One of the library's own making gets a traceback; what it says of its arguments stands for itself.
+local function describe(problem)
+  local text = tostring(problem)
+  return text:find("^lua/feral/[%w_/]+%.lua:%d+:") and debug.traceback(text, 2) or text
+end
+
 --- Runs a verb.
 ---@param verb string
 ---@param ... string  its words
@@ -56,9 +64,9 @@ function cli.run(verb, ...)
     print(args.help(command))
     return 0
   end
-  local done, problem = command.run(values)
-  if not done then
-    complain(" %s: %s", verb, problem)
+  local ok, done, problem = xpcall(command.run, describe, values)
+  if not ok or not done then
+    complain(" %s: %s", verb, ok and problem or done)
     return 1
   end
   return 0

@@ -1,0 +1,85 @@
+--- feral eval: scores a model on a folder of faces.
+
+local create = require "feral.core.create"
+local errors = require "feral.errors"
+local json = require "feral.json"
+
+local eval = {
+  usage = "feral eval MODEL DIR [options]",
+  about = "Scores a model on a folder of faces, DIR/<class>/<image>.",
+  words = { "MODEL", "DIR" },
+  options = {
+    { "part", value = "NAME", choices = { "train", "test", "private" },
+      about = "of FER2013 (a folder of splits, or the CSV)" },
+    { "batch", value = "N", type = "integer", least = 1, default = 128, about = "images at a time" },
+    { "strict", about = "stop at the first image that cannot be read" },
+    { "json", about = "print the scores as JSON" },
+  },
+}
+
+--- The data to score on, at the size that the model wants.
+local function open(values, trained)
+  local data, p = require "feral.data", trained.preprocessing
+  local options = { size = { p.height, p.width }, channels = p.channels, strict = values.strict }
+  if not values.part then return data.folder(values.dir, options) end
+  local sets, message = data.fer2013(values.dir, options)
+  if not sets then return nil, message end
+  if not sets[values.part] then return nil, ("%s: there is no part '%s'"):format(values.dir, values.part) end
+  return sets[values.part]
+end
+
+--- The same samples with their labels numbered as the model numbers its classes.
+---@param set Set
+---@param classes string[]
+---@return Set|nil, string|nil  nil and a message when the set has a class that the model does not know
+function eval.relabel(set, classes)
+  local number_of, map = {}, {}
+  for i, name in ipairs(classes) do number_of[name] = i end
+  for i, name in ipairs(set.classes) do
+    if not number_of[name] then
+      return nil, ("the data's class '%s' is none of the model's%s (it knows %s)"):format(name, errors.hint(name, classes),
+        table.concat(classes, ", "))
+    end
+    map[i] = number_of[name]
+  end
+  local labels = create.totable(set.labels)
+  for i, label in ipairs(labels) do labels[i] = map[label] end
+  return require("feral.data").set {
+    images = set.images, labels = labels, classes = classes, paths = set.paths, skipped = set.skipped,
+  }
+end
+
+--- What the scores look like as plain data.
+---@param report table  metrics.report's
+---@return table
+function eval.plain(report)
+  local fields = { "count", "right", "accuracy", "low", "high", "balanced", "macro_f1", "loss", "classes", "per_class",
+    "confusion" }
+  local plain = {}
+  for _, name in ipairs(fields) do plain[name] = report[name] end
+  return plain
+end
+
+function eval.run(values)
+  local trained, message = require("feral.model").load(values.model)
+  if not trained then return nil, message end
+  local set
+  set, message = open(values, trained)
+  if not set then return nil, message end
+  set, message = eval.relabel(set, trained.classes)
+  if not set then return nil, ("%s: %s"):format(values.dir, message) end
+  local data, train, metrics = require "feral.data", require "feral.train", require "feral.metrics"
+  local loader = data.loader(set, { batch = values.batch, shuffle = false, preprocessing = trained.preprocessing })
+  local report = train.score(trained.net, loader, trained.classes)
+  if values.json then
+    local plain = eval.plain(report)
+    plain.model, plain.data, plain.skipped = values.model, values.dir, #set.skipped
+    print(json.encode(plain))
+  else
+    print(metrics.confusion_text(report.confusion, report.classes))
+    print(report)
+  end
+  return true
+end
+
+return eval
