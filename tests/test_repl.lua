@@ -65,13 +65,13 @@ function T.test_ctrl_c_keeps_the_prompt_and_its_variables()
     { "> ", "x = 42\\n" },
     { "x = 42", "print('lo' .. 'op') while true do pcall(function() while true do end end) end\\n" },
     { "\nloop", "\\003" },
-    { "interrupted!", "x + 1\\n" },
-    { "43", "half a line\\003" },
-    { "^C", "x + 2\\n" },
-    { "44", "for i = 1, 2 do\\n" },
+    { "interrupted!\n> ", "x + 1\\n" },
+    { "43\n> ", "half a line\\003" },
+    { "^C\n> ", "x + 2\\n" },
+    { "44\n> ", "for i = 1, 2 do\\n" },
     { ">> ", "\\003" },
-    { "^C", "x + 3\\n" },
-    { "45", "\\004" },
+    { "^C\n> ", "x + 3\\n" },
+    { "45\n> ", "\\004" },
   }
   lu.assertStrContains(output, "stdin:1: interrupted!")
   lu.assertStrContains(output, "\n45\n")

@@ -119,13 +119,17 @@ static char **complete(const char *text, int start, int end) {
 
 /* ---- lines ---- */
 
-/* readline's source of keys. Ctrl-C empties the line and ends it: readline sees the end of the input. */
+/* readline's source of keys. Ctrl-C empties the line and ends it: Enter, and where readline asks for more the end of the
+   input. */
+static bool enter_given;
 static int read_key(FILE *stream) {
   unsigned char key;
   for (;;) {
     if (interrupted()) {
       rl_replace_line("", 0);
-      return EOF;
+      if (enter_given) return EOF;
+      enter_given = true;
+      return '\n';
     }
     ssize_t count = read(fileno(stream), &key, 1);
     if (count == 1) return key;
@@ -150,6 +154,7 @@ static void push_line(lua_State *L, const char *prompt) {
   }
   if (rl_readline_name == NULL || strcmp(rl_readline_name, "feral") != 0) start_editor();
   free(line);
+  enter_given = false;
   completer_state = L;
   line = readline(prompt);
   if (line != NULL && !interrupted()) remember(line);

@@ -83,7 +83,7 @@ end
 function program.type(steps, environment)
   local lines, times = { [[
     out=$(mktemp)
-    shown() { tr '\n' '@' < $out | grep -oF -e "$1" | wc -l; }
+    shown() { tr -d '\r' < $out | tr '\n' '@' | grep -oF -e "$1" | wc -l; }
     await() { n=0; until [ $(shown "$1") -ge $2 ] || [ $n -gt 500 ]; do sleep 0.02; n=$((n + 1)); done; }
     (]] }, {}
   for _, step in ipairs(steps) do
