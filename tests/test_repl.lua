@@ -44,7 +44,7 @@ function T.test_the_library_is_there_without_require()
 end
 
 function T.test_the_prompt_survives_a_lack_of_memory()
-  local output = answers "tensor.memory_cap(1)\nx = {}\ntensor.memory_cap(0)\n1 + 1\ntensor.zeros(1 << 20, 1 << 20)\n2 + 2\n"
+  local output = answers "tensor.memory_cap(1)\nx = {}\ntensor.memory_cap(1 << 30)\n1+1\ntensor.zeros(1 << 20, 1 << 20)\n2+2\n"
   lu.assertStrMatches(output, ".*> 2\n> > 4\n> \n")
 end
 
@@ -76,6 +76,19 @@ function T.test_ctrl_c_keeps_the_prompt_and_its_variables()
   lu.assertStrContains(output, "stdin:1: interrupted!")
   lu.assertStrContains(output, "\n45\n")
   lu.assertNotStrContains(output, "near 'a'")
+  lu.assertEquals(code, 0)
+end
+
+function T.test_held_work_comes_back_to_the_prompt()
+  local output, code = program.type {
+    { "> ", "s = require 'feral.core.signals'\\n" },
+    { "signals'\n> ", "do local g <close> = s.hold()\\n" },
+    { ">> ", "print('lo' .. 'op') while not s.pending() do end pcall(s.stop, s.pending(), 'is ' .. 'saved') end\\n" },
+    { "\nloop", "\\003" },
+    { "is saved\n> ", "40 + 2\\n" },
+    { "42\n> ", "\\004" },
+  }
+  lu.assertStrContains(output, "^Cis saved\n")
   lu.assertEquals(code, 0)
 end
 

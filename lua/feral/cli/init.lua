@@ -85,6 +85,13 @@ local host_options = {
   { "--version", "version, instruction set, threads, libraries" },
 }
 
+local environment = {
+  { "OMP_NUM_THREADS", "how many threads compute" },
+  { "FERAL_HISTORY", "where the prompt keeps what was typed, nowhere if empty; else XDG_STATE_HOME or the home folder" },
+  { "FERAL_ISA", "avx512, avx2 or baseline, instead of the best that the processor has" },
+  { "FERAL_LUA", "a folder to read the library from instead of the program" },
+}
+
 --- feral --help
 function cli.help()
   print "usage: feral [options] [script.lua [arguments]]\n       feral VERB [arguments]\n\nWithout either: the prompt.\n"
@@ -93,7 +100,10 @@ function cli.help()
   end
   print ""
   for _, row in ipairs(host_options) do print(("  %-12s %s"):format(row[1], row[2])) end
-  print "\nferal VERB --help tells more of a verb, help() at the prompt of the library."
+  print "\nEnvironment:"
+  for _, row in ipairs(environment) do print(("  %-16s %s"):format(row[1], row[2])) end
+  print "\nA script may use 80 % of the memory there is; beyond that it gets \"not enough memory\"."
+  print "feral VERB --help tells more of a verb, help() at the prompt of the library."
   return 0
 end
 
