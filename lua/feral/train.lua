@@ -86,8 +86,10 @@ function Run:step(x, y)
   self.batch = self.batch + 1
 end
 
---- Ends the training for a signal: what it has reached is in the checkpoint.
-function Run:stop_for(signal)
+--- Ends the training if a signal has asked for it: what it has reached is in the checkpoint.
+function Run:heed_signals()
+  local signal = signals.pending()
+  if not signal then return end
   self:save()
   local note = self.checkpoint and ("; the checkpoint is in %s, resume = true goes on from it"):format(self.checkpoint) or ""
   self.bar:clear()
@@ -104,8 +106,7 @@ function Run:run_epoch()
     if not x then break end
     self:step(x, y)
     self.bar:update(self.batch, ("loss %.4f"):format(self.sums.loss / self.sums.count), #y)
-    local signal = signals.pending()
-    if signal then self:stop_for(signal) end
+    self:heed_signals()
     if self.checkpoint and system.clock() - self.saved_at > self.checkpoint_every then self:save() end
   end
   self.bar:clear()
@@ -250,6 +251,7 @@ function train.fit(net, options)
     local started = system.clock()
     run:run_epoch()
     run:finish_epoch(started)
+    run:heed_signals()
   end
   if options.restore_best and run.best then checkpoint.restore_state(net, run.best) end
   return run.history
