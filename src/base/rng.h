@@ -31,6 +31,32 @@ static inline RngBlock rng_block(uint64_t seed, uint64_t stream, uint64_t index)
   return (RngBlock){{a, b, c, d}};
 }
 
+enum { RNG_BLOCKS = 16 };
+
+/* The words of blocks first .. first + RNG_BLOCKS - 1, side by side for the compiler to make vectors of:
+   word[k][j] is word k of block first + j. */
+static inline void rng_blocks(uint64_t seed, uint64_t stream, uint64_t first, uint32_t word[4][RNG_BLOCKS]) {
+  uint32_t *a = word[0], *b = word[1], *c = word[2], *d = word[3];
+  uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
+  for (int j = 0; j < RNG_BLOCKS; j++) {
+    a[j] = (uint32_t)(first + (uint64_t)j);
+    b[j] = (uint32_t)((first + (uint64_t)j) >> 32);
+    c[j] = (uint32_t)stream;
+    d[j] = (uint32_t)(stream >> 32);
+  }
+  for (int round = 0; round < 10; round++) {
+    for (int j = 0; j < RNG_BLOCKS; j++) {
+      uint64_t p = (uint64_t)0xD2511F53u * a[j], q = (uint64_t)0xCD9E8D57u * c[j];
+      a[j] = (uint32_t)(q >> 32) ^ b[j] ^ key0;
+      c[j] = (uint32_t)(p >> 32) ^ d[j] ^ key1;
+      b[j] = (uint32_t)q;
+      d[j] = (uint32_t)p;
+    }
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+}
+
 /* A word as a float in [0, 1), on the grid of 2^-24. */
 static inline float rng_unit(uint32_t word) {
   return (float)(word >> 8) * 0x1p-24f;

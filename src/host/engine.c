@@ -17,6 +17,9 @@
   X(softmax) \
   X(loss) \
   X(pool) \
+  X(batchnorm) \
+  X(layernorm) \
+  X(dropout) \
   X(files) \
   X(draw) \
   X(face_draw) \
