@@ -27,7 +27,7 @@ typedef struct Block {
   const long *in_at, *out_at; /* of each pixel */
   long channel[VECTORS_MOST]; /* of each vector */
   real *y;
-  long pixels, whole, lanes; /* pixels to store; those of them that all lanes are stored of; lanes of the others */
+  long pixels, whole, lanes; /* pixels to store; those of them that all lanes are stored of; channels of the others */
 } Block;
 
 /* ---- the innermost kernel ---- */
@@ -71,6 +71,32 @@ static inline __attribute__((always_inline)) void sum_block(const Block *b, cons
   store_block(b, vectors, sum);
 }
 
+/* The same for half a vector of channels. */
+static void sum_half(const Block *b) {
+  const real *w = b->w, *x[PIXELS_MOST];
+  vhalf sum[PIXELS_MOST];
+#pragma GCC unroll 8
+  for (int p = 0; p < block_pixels(1); p++) {
+    x[p] = b->x + b->in_at[p];
+    sum[p] = vload_half(b->start);
+  }
+  for (long r = 0; r < b->runs.count; r++)
+    for (long at = b->run_at[r], end = at + b->runs.length; at < end; at++, w += VLANES) {
+      vhalf weight = vload_half(w);
+#pragma GCC unroll 8
+      for (int p = 0; p < block_pixels(1); p++) sum[p] += vset_half(x[p][at]) * weight;
+    }
+#pragma GCC unroll 8
+  for (int p = 0; p < block_pixels(1); p++) {
+    if (p >= b->pixels) return;
+    real *y = b->y + b->out_at[p] + b->channel[0];
+    if (p < b->whole)
+      vstore_half(y, sum[p]);
+    else
+      memcpy(y, &sum[p], (size_t)b->lanes * sizeof *y);
+  }
+}
+
 #define BLOCK_KERNEL(vectors)                                                                                          \
   static void sum_block_##vectors(const Block *b) {                                                                    \
     sum_block(b, vectors);                                                                                             \
@@ -80,7 +106,7 @@ BLOCK_KERNEL(1)
 BLOCK_KERNEL(2)
 BLOCK_KERNEL(3)
 BLOCK_KERNEL(4)
-static void (*const block_kernels[])(const Block *) = {NULL, sum_block_1, sum_block_2, sum_block_3, sum_block_4};
+static void (*const block_kernels[])(const Block *) = {sum_half, sum_block_1, sum_block_2, sum_block_3, sum_block_4};
 
 /* ---- one gather ---- */
 
@@ -100,7 +126,7 @@ typedef struct Work {
 static Work work_for(const Gather *g) {
   Work k = {.g = *g, .runs = gather_runs(g), .vectors = gather_vectors(g), .depth = g->y.taps * g->x.taps * g->cin};
   k.tiling = gather_tiling(g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
-  k.blocks = (k.vectors + BLOCK_VECTORS - 1) / BLOCK_VECTORS;
+  k.blocks = gather_blocks(g, BLOCK_VECTORS);
   k.tile_pixels = k.tiling.images * k.tiling.rows * g->x.count;
   k.panels = gather_reserve(&k.size, g->groups * k.vectors * k.depth * VLANES);
   k.starts = gather_reserve(&k.size, g->groups * k.vectors * VLANES);
@@ -109,70 +135,68 @@ static Work work_for(const Gather *g) {
   return k;
 }
 
-static long first_vector(const Work *k, long block) {
-  return piece_start(k->vectors, k->blocks, block);
-}
-
-/* Vector 'v' of all weights of a group into its place among the 'count' vectors of its block: panel
- * (depth,count,VLANES) */
-static void pack_vector(const Gather *g, const real *w, long v, long count, real *panel) {
-  long lanes = g->cout < VLANES ? g->cout : VLANES;
-  w += gather_channel(g, v) * g->weight_out;
+/* Vector 'v' of a block of all weights of a group: panel (depth,count,VLANES) */
+static void pack_vector(const Gather *g, const ChannelBlock *block, long v, const real *w, real *panel) {
+  long lanes = g->cout < gather_lanes(block) ? g->cout : gather_lanes(block);
+  w += gather_channel(g, block, v) * g->weight_out;
   for (long c = 0; c < g->cin; c++)
     for (long ty = 0; ty < g->y.taps; ty++)
       for (long tx = 0; tx < g->x.taps; tx++) {
         long tap = (g->y.tap + ty * g->y.tap_step) * g->kw + g->x.tap + tx * g->x.tap_step;
         const real *from = w + c * g->weight_in + tap;
-        real *to = panel + ((ty * g->x.taps + tx) * g->cin + c) * count * VLANES;
+        real *to = panel + (((ty * g->x.taps + tx) * g->cin + c) * block->count + v) * VLANES;
         for (long lane = 0; lane < lanes; lane++) to[lane] = from[lane * g->weight_out];
         for (long lane = lanes; lane < VLANES; lane++) to[lane] = 0;
       }
 }
 
-static void pack_block(const Work *k, const real *w, const real *bias, long group, long block, real *scratch) {
+static void pack_block(const Work *k, const real *w, const real *bias, long group, long index, real *scratch) {
   const Gather *g = &k->g;
-  long first = first_vector(k, block), count = first_vector(k, block + 1) - first, at = group * k->vectors + first;
-  for (long v = 0; v < count; v++) {
+  ChannelBlock block = gather_block(g, BLOCK_VECTORS, index);
+  long at = group * k->vectors + block.first;
+  for (long v = 0; v < block.count; v++) {
     real *start = scratch + k->starts + (at + v) * VLANES;
-    pack_vector(g, w + group * g->weight_group, first + v, count, scratch + k->panels + (at * k->depth + v) * VLANES);
-    for (long lane = 0; lane < VLANES; lane++)
-      start[lane] = bias != NULL && lane < g->cout ? bias[group * g->cout + gather_channel(g, first + v) + lane] : 0;
+    pack_vector(g, &block, v, w + group * g->weight_group, scratch + k->panels + at * k->depth * VLANES);
+    for (long lane = 0; lane < VLANES; lane++) {
+      long c = gather_channel(g, &block, v) + lane;
+      start[lane] = bias != NULL && c < g->cout ? bias[group * g->cout + c] : 0;
+    }
   }
 }
 
 /* How many of the tile's pixels can be stored as whole vectors: what a vector holds beyond the last channel is zero,
    and the next pixel, which is written later, may be under it; not so at the tile's end, or where other channels lie
    there. */
-static long whole_pixels(const Gather *g, long pixels) {
-  if (g->cout >= VLANES) return pixels;
+static long whole_pixels(const Gather *g, const ChannelBlock *block, long pixels) {
+  if (g->cout >= gather_lanes(block)) return pixels;
   bool in_order = g->groups == 1 && g->x.count == g->x.out && g->y.step == 1;
-  long whole = in_order ? pixels - (VLANES - 1) / g->cout : 0;
+  long whole = in_order ? pixels - (gather_lanes(block) - 1) / g->cout : 0;
   return whole < 0 ? 0 : whole;
 }
 
 /* Block kernels read the offsets of all their pixels: those behind the tile's last one are given its own. */
-static void run_last_block(Block *b, int vectors) {
+static void run_last_block(Block b, int kernel) {
   long in_at[PIXELS_MOST], out_at[PIXELS_MOST];
   for (int p = 0; p < PIXELS_MOST; p++) {
-    long from = p < b->pixels ? p : b->pixels - 1;
-    in_at[p] = b->in_at[from];
-    out_at[p] = b->out_at[from];
+    long from = p < b.pixels ? p : b.pixels - 1;
+    in_at[p] = b.in_at[from];
+    out_at[p] = b.out_at[from];
   }
-  b->in_at = in_at;
-  b->out_at = out_at;
-  block_kernels[vectors](b);
+  b.in_at = in_at;
+  b.out_at = out_at;
+  block_kernels[kernel](&b);
 }
 
 /* All pixels of a tile for one block of output channels; b holds what is common to them. */
-static void run_block(Block b, int vectors, long pixels, long whole) {
-  int step = block_pixels(vectors);
+static void run_block(Block b, const ChannelBlock *block, long pixels, long whole) {
+  int step = block_pixels((int)block->count), kernel = block->half ? 0 : (int)block->count;
   for (long p = 0; p < pixels; p += step, b.in_at += step, b.out_at += step) {
     b.pixels = pixels - p;
     b.whole = whole - p;
     if (b.pixels < step)
-      run_last_block(&b, vectors);
+      run_last_block(b, kernel);
     else
-      block_kernels[vectors](&b);
+      block_kernels[kernel](&b);
   }
 }
 
@@ -182,15 +206,14 @@ static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, co
   Block b = {.run_at = run_at, .runs = k->runs, .in_at = run_at + k->runs.count, .lanes = g->cout};
   b.out_at = b.in_at + k->tile_pixels;
   for (long i = 0; i < g->groups * k->blocks; i++) {
-    long group = i / k->blocks, first = first_vector(k, i % k->blocks),
-         count = first_vector(k, i % k->blocks + 1) - first;
-    long at = group * k->vectors + first;
+    ChannelBlock block = gather_block(g, BLOCK_VECTORS, i % k->blocks);
+    long group = i / k->blocks, at = group * k->vectors + block.first;
     b.x = x + group * g->cin;
     b.y = y + group * g->cout;
     b.w = scratch + k->panels + at * k->depth * VLANES;
     b.start = scratch + k->starts + at * VLANES;
-    for (long v = 0; v < count; v++) b.channel[v] = gather_channel(g, first + v);
-    run_block(b, (int)count, tile->pixels, whole_pixels(g, tile->pixels));
+    for (long v = 0; v < block.count; v++) b.channel[v] = gather_channel(g, &block, v);
+    run_block(b, &block, tile->pixels, whole_pixels(g, &block, tile->pixels));
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+#include "../base/parallel.h"
 #include "../base/simd.h"
 #include "conv.h"
 
@@ -84,15 +85,44 @@ static inline long gather_reserve(long *size, long count) {
 
 /* ---- output channels as vectors ---- */
 
-/* Vectors that hold a group's output channels, and the most that a block takes. */
+/* A group's output channels lie in vectors, of which a kernel takes a block at a time. On AVX-512, where half a vector
+   costs half as much on some machines and never more than a whole one, the last may be half a vector, a block of its
+   own. */
+typedef struct ChannelBlock {
+  long first, count; /* vectors */
+  bool half;
+} ChannelBlock;
+
 static inline long gather_vectors(const Gather *g) {
   return (g->cout + VLANES - 1) / VLANES;
 }
 
-/* The first channel of vector v. The last vector ends with the last channel, so it may hold some channels again. */
-static inline long gather_channel(const Gather *g, long v) {
-  long last = g->cout - VLANES;
-  return last <= 0 ? 0 : v * VLANES < last ? v * VLANES : last;
+static inline bool gather_has_half(const Gather *g) {
+  return VBYTES == 64 && (g->cout - 1) % VLANES < VLANES / 2;
+}
+
+/* Blocks of at most 'most' vectors. */
+static inline long gather_blocks(const Gather *g, long most) {
+  long half = gather_has_half(g);
+  return (gather_vectors(g) - half + most - 1) / most + half;
+}
+
+static inline ChannelBlock gather_block(const Gather *g, long most, long index) {
+  long half = gather_has_half(g), whole = gather_vectors(g) - half, blocks = gather_blocks(g, most) - half;
+  if (index == blocks) return (ChannelBlock){whole, 1, true};
+  long first = piece_start(whole, blocks, index);
+  return (ChannelBlock){first, piece_start(whole, blocks, index + 1) - first, false};
+}
+
+/* Lanes of a block's vectors, and the first channel of vector v of it. The last vector ends with the last channel where
+   there are enough, so it may hold some channels again. */
+static inline long gather_lanes(const ChannelBlock *b) {
+  return b->half ? VLANES / 2 : VLANES;
+}
+
+static inline long gather_channel(const Gather *g, const ChannelBlock *b, long v) {
+  long last = g->cout - gather_lanes(b), first = (b->first + v) * VLANES;
+  return last <= 0 ? 0 : first < last ? first : last;
 }
 
 #endif
