@@ -15,31 +15,41 @@
 
 #include "real.h"
 
+#ifdef REAL_DOUBLE
+#  define VLANES_IF(floats, doubles) doubles
+#else
+#  define VLANES_IF(floats, doubles) floats
+#endif
+
 #if defined(__AVX512F__)
 enum { VBYTES = 64, VREGISTERS = 32 };
-#  define VALL VNUMBERS(16, 8)
+#  define VLANES VLANES_IF(16, 8)
 #elif defined(__AVX2__)
 enum { VBYTES = 32, VREGISTERS = 16 };
-#  define VALL VNUMBERS(8, 4)
+#  define VLANES VLANES_IF(8, 4)
 #elif defined(__aarch64__)
 enum { VBYTES = 16, VREGISTERS = 32 };
-#  define VALL VNUMBERS(4, 2)
+#  define VLANES VLANES_IF(4, 2)
 #else
 enum { VBYTES = 16, VREGISTERS = 16 };
-#  define VALL VNUMBERS(4, 2)
+#  define VLANES VLANES_IF(4, 2)
 #endif
-enum { VLANES = VBYTES / sizeof(real) };
 
-/* VALL: the numbers of all lanes, for shuffles. */
-#ifdef REAL_DOUBLE
-#  define VNUMBERS(floats, doubles) VFIRST_##doubles
-#else
-#  define VNUMBERS(floats, doubles) VFIRST_##floats
-#endif
+/* Numbers of lanes for shuffles: all in order; those of two vectors taken in turn, from their lower or upper halves. */
 #define VFIRST_2 0, 1
-#define VFIRST_4 VFIRST_2, 2, 3
-#define VFIRST_8 VFIRST_4, 4, 5, 6, 7
-#define VFIRST_16 VFIRST_8, 8, 9, 10, 11, 12, 13, 14, 15
+#define VFIRST_4 0, 1, 2, 3
+#define VFIRST_8 0, 1, 2, 3, 4, 5, 6, 7
+#define VFIRST_16 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define VZIP_LOW_2 0, 2
+#define VZIP_LOW_4 0, 4, 1, 5
+#define VZIP_LOW_8 0, 8, 1, 9, 2, 10, 3, 11
+#define VZIP_LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define VZIP_HIGH_2 1, 3
+#define VZIP_HIGH_4 2, 6, 3, 7
+#define VZIP_HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define VZIP_HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define VLIST_OF(name, lanes) name##_##lanes
+#define VLIST(name, lanes) VLIST_OF(name, lanes)
 
 typedef real vreal __attribute__((vector_size(VBYTES)));
 typedef real vreal_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
@@ -69,7 +79,7 @@ static inline vhalf vset_half(real x) {
 }
 /* The half in the lower lanes, zeros in the others. */
 static inline vreal vwiden(vhalf v) {
-  return __builtin_shufflevector(v, (vhalf){0}, VALL);
+  return __builtin_shufflevector(v, (vhalf){0}, VLIST(VFIRST, VLANES));
 }
 
 /* The first n lanes, by masks where the processor has them: a memcpy of n is a call. Memory beyond is not touched. */
@@ -123,6 +133,19 @@ static inline vreal vload_part(const real *p, int n) {
   if (__builtin_constant_p(n) && n == VLANES) return vload(p);
   if (__builtin_constant_p(n) && n == VLANES / 2) return vwiden(vload_half(p));
   return vload_masked(p, n);
+}
+
+/* row[i][j] -> row[j][i]: zipping vectors half the number of rows apart turns the numbers of a place, seen as those of
+   a row and a lane, by one bit; as many turns as a lane's number has bits exchange row and lane. */
+static inline void vtranspose(vreal row[VLANES]) {
+  vreal zipped[VLANES];
+  for (int step = 1; step < VLANES; step *= 2) {
+    for (int i = 0; i < VLANES / 2; i++) {
+      zipped[2 * i] = __builtin_shufflevector(row[i], row[i + VLANES / 2], VLIST(VZIP_LOW, VLANES));
+      zipped[2 * i + 1] = __builtin_shufflevector(row[i], row[i + VLANES / 2], VLIST(VZIP_HIGH, VLANES));
+    }
+    for (int i = 0; i < VLANES; i++) row[i] = zipped[i];
+  }
 }
 
 /* What comparing two vectors gives: all bits set in the lanes where it holds. */

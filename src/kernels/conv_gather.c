@@ -126,8 +126,7 @@ void gather_run_offsets(const Gather *g, long *run_at) {
 
 /* ---- tiles ---- */
 
-/* Rows of input, with zeros, that so many rows of output are made from. */
-static long input_rows(const Gather *g, long rows) {
+long gather_input_rows(const Gather *g, long rows) {
   return (rows - 1) * g->y.in_step + g->y.at + g->y.before + (g->y.taps > 0 ? g->y.taps - 1 : 0) * g->y.at_step + 1;
 }
 
@@ -136,7 +135,7 @@ enum { PIXELS_LEAST = 96 };
 Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted) {
   Tiling t = {.images = 1, .rows = g->y.count};
   long row = g->x.size * g->in_c;
-  while (t.rows > 1 && (input_rows(g, t.rows) * row > most || t.rows * g->x.count > pixels))
+  while (t.rows > 1 && (gather_input_rows(g, t.rows) * row > most || t.rows * g->x.count > pixels))
     t.rows = divide_up(t.rows, 2);
   if (t.rows == g->y.count) {
     long size = g->padded ? g->y.size * row : g->y.in * row;
@@ -148,7 +147,7 @@ Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted) {
          g->images * divide_up(g->y.count, t.rows) < wanted)
     t.rows = divide_up(t.rows, 2);
   t.count = divide_up(g->images, t.images) * divide_up(g->y.count, t.rows);
-  if (g->padded) t.buffer = t.images > 1 ? t.images * g->y.size * row : input_rows(g, t.rows) * row;
+  if (g->padded) t.buffer = t.images > 1 ? t.images * g->y.size * row : gather_input_rows(g, t.rows) * row;
   return t;
 }
 
@@ -181,7 +180,7 @@ static void copy_row(const Gather *g, const real *x, real *to) {
 const real *gather_input(const Gather *g, const Tile *tile, const real *x, real *buffer) {
   long row = g->x.in * g->in_c, first = tile->row * g->y.in_step;
   if (!g->padded) return x + (tile->image * g->y.in + first) * row;
-  long rows = tile->images > 1 ? g->y.size : input_rows(g, tile->rows);
+  long rows = tile->images > 1 ? g->y.size : gather_input_rows(g, tile->rows);
   for (long n = 0; n < tile->images; n++)
     for (long i = 0; i < rows; i++) {
       long at = first + i - g->y.before;

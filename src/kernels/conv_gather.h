@@ -65,6 +65,8 @@ void gather_run_offsets(const Gather *g, long *run_at);
 /* Tiles of at most 'most' reals of input and so many pixels, and smaller ones where there would be fewer than 'wanted'.
  */
 Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted);
+/* Rows of input, with zeros, that so many rows of output are made from. */
+long gather_input_rows(const Gather *g, long rows);
 Tile gather_tile(const Gather *g, const Tiling *t, long index);
 
 /* in_at, out_at: offsets of a whole tile's pixels from its first input and output number */

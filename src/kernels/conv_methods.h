@@ -15,6 +15,12 @@ void direct_forward(const ConvGeometry *g, const real *x, const real *w, const r
 void direct_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 void direct_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);
 
+/* Forward and the input's gradient at a stride of 1 and without groups, for few output channels: conv_planar.c. */
+long planar_forward_scratch(const ConvGeometry *g);
+long planar_backward_input_scratch(const ConvGeometry *g);
+void planar_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch);
+void planar_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
+
 /* One filter a channel, c = f = groups: conv_depthwise.c. */
 long depthwise_forward_scratch(const ConvGeometry *g);
 long depthwise_backward_input_scratch(const ConvGeometry *g);
