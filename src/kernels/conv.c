@@ -1,28 +1,24 @@
 /* conv.c -- which method computes a convolution: a matter of its sizes alone. */
-#include <stdbool.h>
-
-#include "../base/simd.h"
+#include "conv_gather.h"
 #include "conv_methods.h"
 
 static bool is_depthwise(const ConvGeometry *g) {
   return g->groups == g->c && g->groups == g->f;
 }
 
-/* What the methods cost a pixel of the output, in multiply-adds of vectors. Measured: half a vector costs 0.6 of a
-   whole one; turning a pixel's vector of channels into planes, or back, costs as much as 8. */
+/* What the methods cost a pixel of the output, in multiply-adds of vectors. */
 static double direct_cost(long depth, long cout) {
-  long rest = cout % VLANES;
-  double vectors = (double)(cout / VLANES);
-  if (rest > 0) vectors += VBYTES == 64 && rest <= VLANES / 2 ? 0.6 : 1;
-  return (double)depth * vectors;
+  return (double)depth * lane_cost(cout);
 }
 
-/* Rows of pixels lie in vectors with the zeros between them, so many of which are computed in vain. */
+/* Rows of pixels lie in vectors with the zeros between them, which are computed in vain. Turning a pixel's vector of
+   channels into planes, or back, costs as much as 8 multiply-adds (measured). */
 static double planar_cost(long depth, long cin, long cout, long h, long w, long zeros) {
-  enum { POSITIONS = 2 * VLANES };
+  enum { POSITIONS = 2 * VLANES, TURN = 8 };
   long positions = ((h - 1) * (w + zeros) + w + POSITIONS - 1) / POSITIONS * POSITIONS;
-  double whole = (double)positions / (double)(h * w), split = cin > 1 ? (double)((cin + VLANES - 1) / VLANES) : 0;
-  return ((double)depth * (double)cout / VLANES + 8 * split) * whole + 8 * (double)((cout + VLANES - 1) / VLANES);
+  double in_vain = (double)positions / (double)(h * w);
+  double split = cin > 1 ? (double)(TURN * lane_vectors(cin)) : 0, join = (double)(TURN * lane_vectors(cout));
+  return ((double)depth * (double)cout / VLANES + split) * in_vain + join;
 }
 
 static bool is_planar(const ConvGeometry *g, long cin, long cout, long h, long w) {

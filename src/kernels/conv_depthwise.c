@@ -157,7 +157,7 @@ INLINE void sum_points(const Row *r, const Piece *piece, long at, long out, cons
 }
 
 INLINE void sum_piece(const Row *r, const Piece *piece, const int lanes) {
-  long at = piece->at, out = piece->at, in_step = r->work->in_step, out_step = r->work->out_step, left = piece->points;
+  long in_step = r->work->in_step, out_step = r->work->out_step, at = piece->at, out = at, left = piece->points;
   for (; left >= 6; left -= 6, at += 6 * in_step, out += 6 * out_step) sum_points(r, piece, at, out, 6, lanes);
   for (; left >= 3; left -= 3, at += 3 * in_step, out += 3 * out_step) sum_points(r, piece, at, out, 3, lanes);
   for (; left > 0; left--, at += in_step, out += out_step) sum_points(r, piece, at, out, 1, lanes);

@@ -124,9 +124,9 @@ typedef struct Work {
 } Work;
 
 static Work work_for(const Gather *g) {
-  Work k = {.g = *g, .runs = gather_runs(g), .vectors = gather_vectors(g), .depth = g->y.taps * g->x.taps * g->cin};
+  Work k = {.g = *g, .runs = gather_runs(g), .vectors = lane_vectors(g->cout), .depth = g->y.taps * g->x.taps * g->cin};
   k.tiling = gather_tiling(g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
-  k.blocks = gather_blocks(g, BLOCK_VECTORS);
+  k.blocks = lane_blocks(g->cout, BLOCK_VECTORS);
   k.tile_pixels = k.tiling.images * k.tiling.rows * g->x.count;
   k.panels = gather_reserve(&k.size, g->groups * k.vectors * k.depth * VLANES);
   k.starts = gather_reserve(&k.size, g->groups * k.vectors * VLANES);
@@ -136,9 +136,9 @@ static Work work_for(const Gather *g) {
 }
 
 /* Vector 'v' of a block of all weights of a group: panel (depth,count,VLANES) */
-static void pack_vector(const Gather *g, const ChannelBlock *block, long v, const real *w, real *panel) {
-  long lanes = g->cout < gather_lanes(block) ? g->cout : gather_lanes(block);
-  w += gather_channel(g, block, v) * g->weight_out;
+static void pack_vector(const Gather *g, const LaneBlock *block, long v, const real *w, real *panel) {
+  long lanes = g->cout < lane_width(block) ? g->cout : lane_width(block);
+  w += lane_first(g->cout, block, v) * g->weight_out;
   for (long c = 0; c < g->cin; c++)
     for (long ty = 0; ty < g->y.taps; ty++)
       for (long tx = 0; tx < g->x.taps; tx++) {
@@ -152,13 +152,13 @@ static void pack_vector(const Gather *g, const ChannelBlock *block, long v, cons
 
 static void pack_block(const Work *k, const real *w, const real *bias, long group, long index, real *scratch) {
   const Gather *g = &k->g;
-  ChannelBlock block = gather_block(g, BLOCK_VECTORS, index);
+  LaneBlock block = lane_block(g->cout, BLOCK_VECTORS, index);
   long at = group * k->vectors + block.first;
   for (long v = 0; v < block.count; v++) {
     real *start = scratch + k->starts + (at + v) * VLANES;
     pack_vector(g, &block, v, w + group * g->weight_group, scratch + k->panels + at * k->depth * VLANES);
     for (long lane = 0; lane < VLANES; lane++) {
-      long c = gather_channel(g, &block, v) + lane;
+      long c = lane_first(g->cout, &block, v) + lane;
       start[lane] = bias != NULL && c < g->cout ? bias[group * g->cout + c] : 0;
     }
   }
@@ -167,10 +167,10 @@ static void pack_block(const Work *k, const real *w, const real *bias, long grou
 /* How many of the tile's pixels can be stored as whole vectors: what a vector holds beyond the last channel is zero,
    and the next pixel, which is written later, may be under it; not so at the tile's end, or where other channels lie
    there. */
-static long whole_pixels(const Gather *g, const ChannelBlock *block, long pixels) {
-  if (g->cout >= gather_lanes(block)) return pixels;
+static long whole_pixels(const Gather *g, const LaneBlock *block, long pixels) {
+  if (g->cout >= lane_width(block)) return pixels;
   bool in_order = g->groups == 1 && g->x.count == g->x.out && g->y.step == 1;
-  long whole = in_order ? pixels - (gather_lanes(block) - 1) / g->cout : 0;
+  long whole = in_order ? pixels - (lane_width(block) - 1) / g->cout : 0;
   return whole < 0 ? 0 : whole;
 }
 
@@ -188,7 +188,7 @@ static void run_last_block(Block b, int kernel) {
 }
 
 /* All pixels of a tile for one block of output channels; b holds what is common to them. */
-static void run_block(Block b, const ChannelBlock *block, long pixels, long whole) {
+static void run_block(Block b, const LaneBlock *block, long pixels, long whole) {
   int step = block_pixels((int)block->count), kernel = block->half ? 0 : (int)block->count;
   for (long p = 0; p < pixels; p += step, b.in_at += step, b.out_at += step) {
     b.pixels = pixels - p;
@@ -206,13 +206,13 @@ static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, co
   Block b = {.run_at = run_at, .runs = k->runs, .in_at = run_at + k->runs.count, .lanes = g->cout};
   b.out_at = b.in_at + k->tile_pixels;
   for (long i = 0; i < g->groups * k->blocks; i++) {
-    ChannelBlock block = gather_block(g, BLOCK_VECTORS, i % k->blocks);
+    LaneBlock block = lane_block(g->cout, BLOCK_VECTORS, i % k->blocks);
     long group = i / k->blocks, at = group * k->vectors + block.first;
     b.x = x + group * g->cin;
     b.y = y + group * g->cout;
     b.w = scratch + k->panels + at * k->depth * VLANES;
     b.start = scratch + k->starts + at * VLANES;
-    for (long v = 0; v < block.count; v++) b.channel[v] = gather_channel(g, &block, v);
+    for (long v = 0; v < block.count; v++) b.channel[v] = lane_first(g->cout, &block, v);
     run_block(b, &block, tile->pixels, whole_pixels(g, &block, tile->pixels));
   }
 }

@@ -85,45 +85,50 @@ static inline long gather_reserve(long *size, long count) {
   return at;
 }
 
-/* ---- output channels as vectors ---- */
+/* ---- channels as vectors ---- */
 
-/* A group's output channels lie in vectors, of which a kernel takes a block at a time. On AVX-512, where half a vector
-   costs half as much on some machines and never more than a whole one, the last may be half a vector, a block of its
-   own. */
-typedef struct ChannelBlock {
+/* Numbers that lie behind each other as vectors, of which a kernel takes a block at a time. On AVX-512, where half a
+   vector costs half as much on some machines and never more than a whole one, the last may be half a vector, a block of
+   its own. */
+typedef struct LaneBlock {
   long first, count; /* vectors */
   bool half;
-} ChannelBlock;
+} LaneBlock;
 
-static inline long gather_vectors(const Gather *g) {
-  return (g->cout + VLANES - 1) / VLANES;
+static inline long lane_vectors(long numbers) {
+  return (numbers + VLANES - 1) / VLANES;
 }
 
-static inline bool gather_has_half(const Gather *g) {
-  return VBYTES == 64 && (g->cout - 1) % VLANES < VLANES / 2;
+static inline bool lane_half(long numbers) {
+  return VBYTES == 64 && (numbers - 1) % VLANES < VLANES / 2;
+}
+
+/* What so many numbers cost as vectors, in whole ones. Measured: half a vector costs 0.6 of one. */
+static inline double lane_cost(long numbers) {
+  return (double)lane_vectors(numbers) - (lane_half(numbers) ? 0.4 : 0);
 }
 
 /* Blocks of at most 'most' vectors. */
-static inline long gather_blocks(const Gather *g, long most) {
-  long half = gather_has_half(g);
-  return (gather_vectors(g) - half + most - 1) / most + half;
+static inline long lane_blocks(long numbers, long most) {
+  long half = lane_half(numbers);
+  return (lane_vectors(numbers) - half + most - 1) / most + half;
 }
 
-static inline ChannelBlock gather_block(const Gather *g, long most, long index) {
-  long half = gather_has_half(g), whole = gather_vectors(g) - half, blocks = gather_blocks(g, most) - half;
-  if (index == blocks) return (ChannelBlock){whole, 1, true};
+static inline LaneBlock lane_block(long numbers, long most, long index) {
+  long half = lane_half(numbers), whole = lane_vectors(numbers) - half, blocks = lane_blocks(numbers, most) - half;
+  if (index == blocks) return (LaneBlock){whole, 1, true};
   long first = piece_start(whole, blocks, index);
-  return (ChannelBlock){first, piece_start(whole, blocks, index + 1) - first, false};
+  return (LaneBlock){first, piece_start(whole, blocks, index + 1) - first, false};
 }
 
-/* Lanes of a block's vectors, and the first channel of vector v of it. The last vector ends with the last channel where
-   there are enough, so it may hold some channels again. */
-static inline long gather_lanes(const ChannelBlock *b) {
+static inline long lane_width(const LaneBlock *b) {
   return b->half ? VLANES / 2 : VLANES;
 }
 
-static inline long gather_channel(const Gather *g, const ChannelBlock *b, long v) {
-  long last = g->cout - gather_lanes(b), first = (b->first + v) * VLANES;
+/* The number in the first lane of vector v of a block. The last vector ends with the last number where there are
+   enough, so it may hold some again. */
+static inline long lane_first(long numbers, const LaneBlock *b, long v) {
+  long last = numbers - lane_width(b), first = (b->first + v) * VLANES;
   return last <= 0 ? 0 : first < last ? first : last;
 }
 

@@ -141,7 +141,8 @@ static void split_channels(const real *x, long pixels, long channels, long first
     vreal row[VLANES];
     for (long i = 0; i < VLANES; i++) {
       const real *from = x + (p + i) * channels + first;
-      row[i] = p + i >= pixels ? (vreal){0} : x_end - from < (long)VLANES ? vload_part(from, (int)count) : vload(from);
+      row[i] = (vreal){0};
+      if (p + i < pixels) row[i] = x_end - from >= VLANES ? vload(from) : vload_part(from, (int)count);
     }
     vtranspose(row);
     for (long c = 0; c < count; c++) vstore(planes + c * plane + p, row[c]);

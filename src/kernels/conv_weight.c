@@ -1,9 +1,11 @@
 /*
-** conv_weight.c -- the gradient of convolution's weights, direct: for every tap and input channel the sum over pixels
-*of
-** input times the output's gradient. The innermost kernel keeps the sums of some neighbouring inputs of a run x vectors
-*of
-** output channels in registers while it goes through the pixels of a tile.
+** conv_weight.c -- the gradient of convolution's weights, direct: for every tap, input channel and output channel the
+*sum
+** over pixels of input times the output's gradient, its slope. The innermost kernel goes through the pixels of a tile
+*with
+** a block of the sums in registers: vectors of one operand, single numbers of the other. Vectors are of slopes, or of
+*inputs
+** that lie behind each other, whichever fills them better.
 */
 #include <string.h>
 
@@ -15,82 +17,113 @@
 enum { TILE_MOST = 48 << 10, TILE_PIXELS = 256 };
 /* Sums are made in parts of the batch, which are then added in order; their number depends on the sizes alone. */
 enum { PARTS_MOST = 16, SUMS_MOST = 4 << 20 };
-enum { INPUTS_MOST = 12, VECTORS_MOST = 4, BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3 };
+enum { SINGLES_MOST = 12, VECTORS_MOST = 4, BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3 };
+#define INLINE static inline __attribute__((always_inline))
 
-/* Inputs whose sums with so many vectors, or 0 for half a one, fit the registers. */
-static inline long block_inputs(long vectors) {
+/* Singles whose sums with so many vectors, or 0 for half a one, fit the registers. */
+static inline long block_singles(long vectors) {
   static const long many[] = {12, 12, 12, 8, 6}, few[] = {12, 12, 6, 4, 3};
   return VREGISTERS >= 32 ? many[vectors] : few[vectors];
 }
 
+/* One operand: a number of every pixel, and where it lies for each. */
+typedef struct Operand {
+  const real *first;
+  const long *at;
+} Operand;
+
 typedef struct Block {
-  const real *x; /* the first of the neighbouring inputs of the pixel at offset 0 */
-  const long *in_at;
-  const real *dy;
-  long dy_step, pixels;
-  long channel[VECTORS_MOST]; /* of each vector */
-  real *sums;                 /* (inputs,vectors,VLANES) */
-  bool add;                   /* to what is in sums */
+  Operand vectors, singles;
+  long lane[VECTORS_MOST]; /* of each vector, from its operand's first */
+  long pixels;
+  real *sums; /* (singles,vectors,VLANES) */
+  bool add;   /* to what is in sums */
 } Block;
 
 /* ---- the innermost kernel ---- */
 
-static inline __attribute__((always_inline)) void sum_block(const Block *b, const int inputs, const int vectors) {
-  vreal sum[INPUTS_MOST][VECTORS_MOST];
-  const real *dy = b->dy;
+/* Few sums would wait for each other: pixels are then added to two sets of them in turn. */
+enum { SETS_MOST = 2, SUMS_FEW = 4 };
+
+INLINE void add_pixel(const Block *b, long p, const int singles, const int vectors,
+                      vreal sum[SINGLES_MOST][VECTORS_MOST]) {
+  const real *from = b->vectors.first + b->vectors.at[p], *single = b->singles.first + b->singles.at[p];
+  vreal vector[VECTORS_MOST];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) vector[v] = vload(from + b->lane[v]);
 #pragma GCC unroll 12
-  for (int j = 0; j < inputs; j++)
+  for (int j = 0; j < singles; j++) {
+    vreal factor = vset(single[j]);
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) sum[j][v] = (vreal){0};
-  for (long p = 0; p < b->pixels; p++, dy += b->dy_step) {
-    const real *x = b->x + b->in_at[p];
-    vreal slope[VECTORS_MOST];
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) slope[v] = vload(dy + b->channel[v]);
-#pragma GCC unroll 12
-    for (int j = 0; j < inputs; j++) {
-      vreal input = vset(x[j]);
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; v++) sum[j][v] += input * slope[v];
-    }
+    for (int v = 0; v < vectors; v++) sum[j][v] += factor * vector[v];
   }
+}
+
+INLINE void sum_block(const Block *b, const int singles, const int vectors) {
+  const int sets = singles * vectors <= SUMS_FEW ? 2 : 1;
+  vreal sum[SETS_MOST][SINGLES_MOST][VECTORS_MOST];
+#pragma GCC unroll 2
+  for (int s = 0; s < sets; s++)
 #pragma GCC unroll 12
-  for (int j = 0; j < inputs; j++)
+    for (int j = 0; j < singles; j++)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) sum[s][j][v] = (vreal){0};
+  long p = 0;
+  if (sets == 2)
+    for (; p + 2 <= b->pixels; p += 2) {
+      add_pixel(b, p, singles, vectors, sum[0]);
+      add_pixel(b, p + 1, singles, vectors, sum[1]);
+    }
+  for (; p < b->pixels; p++) add_pixel(b, p, singles, vectors, sum[0]);
+#pragma GCC unroll 12
+  for (int j = 0; j < singles; j++)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
       real *to = b->sums + (j * vectors + v) * VLANES;
-      vstore(to, b->add ? vload(to) + sum[j][v] : sum[j][v]);
+      vreal all = sets == 2 ? sum[0][j][v] + sum[1][j][v] : sum[0][j][v];
+      vstore(to, b->add ? vload(to) + all : all);
     }
 }
 
-/* The same for half a vector of channels; its sums still lie VLANES apart. */
-static inline __attribute__((always_inline)) void sum_half(const Block *b, const int inputs) {
-  vhalf sum[INPUTS_MOST];
-  const real *dy = b->dy + b->channel[0];
+/* The same for half a vector; its sums still lie VLANES apart. */
+INLINE void add_pixel_half(const Block *b, long p, const int singles, vhalf sum[SINGLES_MOST]) {
+  const real *single = b->singles.first + b->singles.at[p];
+  vhalf vector = vload_half(b->vectors.first + b->vectors.at[p] + b->lane[0]);
 #pragma GCC unroll 12
-  for (int j = 0; j < inputs; j++) sum[j] = (vhalf){0};
-  for (long p = 0; p < b->pixels; p++, dy += b->dy_step) {
-    const real *x = b->x + b->in_at[p];
-    vhalf slope = vload_half(dy);
+  for (int j = 0; j < singles; j++) sum[j] += vset_half(single[j]) * vector;
+}
+
+INLINE void sum_half(const Block *b, const int singles) {
+  const int sets = singles <= 2 * SUMS_FEW ? 2 : 1;
+  vhalf sum[SETS_MOST][SINGLES_MOST];
+#pragma GCC unroll 2
+  for (int s = 0; s < sets; s++)
 #pragma GCC unroll 12
-    for (int j = 0; j < inputs; j++) sum[j] += vset_half(x[j]) * slope;
-  }
+    for (int j = 0; j < singles; j++) sum[s][j] = (vhalf){0};
+  long p = 0;
+  if (sets == 2)
+    for (; p + 2 <= b->pixels; p += 2) {
+      add_pixel_half(b, p, singles, sum[0]);
+      add_pixel_half(b, p + 1, singles, sum[1]);
+    }
+  for (; p < b->pixels; p++) add_pixel_half(b, p, singles, sum[0]);
 #pragma GCC unroll 12
-  for (int j = 0; j < inputs; j++) {
+  for (int j = 0; j < singles; j++) {
     real *to = b->sums + j * VLANES;
-    vstore_half(to, b->add ? vload_half(to) + sum[j] : sum[j]);
+    vhalf all = sets == 2 ? sum[0][j] + sum[1][j] : sum[0][j];
+    vstore_half(to, b->add ? vload_half(to) + all : all);
   }
 }
 
 typedef void BlockKernel(const Block *b);
 
-#define HALF_KERNEL(inputs)                                                                                            \
-  static void sum_##inputs##_0(const Block *b) {                                                                       \
-    sum_half(b, inputs);                                                                                               \
+#define HALF_KERNEL(singles)                                                                                           \
+  static void sum_##singles##_0(const Block *b) {                                                                      \
+    sum_half(b, singles);                                                                                              \
   }
-#define BLOCK_KERNEL(inputs, vectors)                                                                                  \
-  static void sum_##inputs##_##vectors(const Block *b) {                                                               \
-    sum_block(b, inputs, vectors);                                                                                     \
+#define BLOCK_KERNEL(singles, vectors)                                                                                 \
+  static void sum_##singles##_##vectors(const Block *b) {                                                              \
+    sum_block(b, singles, vectors);                                                                                    \
   }
 #define BLOCK_KERNELS(vectors)                                                                                         \
   BLOCK_KERNEL(1, vectors)                                                                                             \
@@ -121,7 +154,7 @@ MORE_BLOCK_KERNELS(2)
 BLOCK_KERNEL(7, 3)
 BLOCK_KERNEL(8, 3)
 
-static BlockKernel *const block_kernels[VECTORS_MOST + 1][INPUTS_MOST + 1] = {
+static BlockKernel *const block_kernels[VECTORS_MOST + 1][SINGLES_MOST + 1] = {
     {NULL, sum_1_0, sum_2_0, sum_3_0, sum_4_0, sum_5_0, sum_6_0, sum_7_0, sum_8_0, sum_9_0, sum_10_0, sum_11_0,
      sum_12_0},
     {NULL, sum_1_1, sum_2_1, sum_3_1, sum_4_1, sum_5_1, sum_6_1, sum_7_1, sum_8_1, sum_9_1, sum_10_1, sum_11_1,
@@ -138,121 +171,176 @@ typedef struct Work {
   Gather g;
   Runs runs;
   Tiling tiling;
-  long vectors, blocks; /* of a group's output channels */
+  bool turned;          /* vectors are of inputs, not of slopes */
   long depth;           /* weights of one output channel */
-  long parts, chunks;   /* of the tiles; of all groups' blocks */
-  long part_size;       /* sums: for each group and block of channels (depth,vectors,VLANES) */
+  long outer;           /* groups; turned: runs */
+  long numbers, single; /* in vectors, and one by one; of each outer */
+  long vectors, blocks; /* of numbers */
+  long parts, chunks;   /* of the tiles; of all outers' blocks */
+  long part_size;       /* sums: for each outer and block of vectors (single,vectors,VLANES) */
   long pixels;          /* of a tile */
-  /* positions in the scratch; a buffer and spread slopes for each thread */
-  long sums, tables, buffers, slopes;
-  long slopes_size, size;
+  /* positions in the scratch; a buffer and the spread slopes are a thread's */
+  long sums, run_at, in_at, out_at, spread_at, buffers, spread;
+  long spread_size, size;
 } Work;
 
 static long least(long a, long b) {
   return a < b ? a : b;
 }
 
+/* How the sums are cut into vectors and singles. */
+static void choose_vectors(Work *k) {
+  const Gather *g = &k->g;
+  double slopes = lane_cost(g->cout) * (double)k->depth;
+  double inputs = lane_cost(k->runs.length) * (double)(k->runs.count * g->cout);
+  k->turned = g->groups == 1 && inputs < slopes && k->runs.length >= VLANES;
+  k->outer = k->turned ? k->runs.count : g->groups;
+  k->numbers = k->turned ? k->runs.length : g->cout;
+  k->single = k->turned ? g->cout : k->depth;
+  k->vectors = lane_vectors(k->numbers);
+  k->blocks = lane_blocks(k->numbers, BLOCK_VECTORS);
+}
+
+static long reserve_longs(long *size, long count) {
+  return gather_reserve(size, count * (long)(sizeof(long) / sizeof(real)));
+}
+
 static Work work_for(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
-  Work k = {.g = g, .runs = gather_runs(&g), .vectors = gather_vectors(&g), .depth = g.y.taps * g.x.taps * g.cin};
-  k.tiling = gather_tiling(&g, TILE_MOST, TILE_PIXELS, PARTS_MOST);
+  Work k = {.g = g, .runs = gather_runs(&g), .depth = g.y.taps * g.x.taps * g.cin};
+  long threads = omp_get_max_threads();
+  choose_vectors(&k);
+  k.tiling = gather_tiling(&k.g, TILE_MOST, TILE_PIXELS, PARTS_MOST);
   k.pixels = k.tiling.images * k.tiling.rows * g.x.count;
-  k.blocks = gather_blocks(&g, BLOCK_VECTORS);
-  k.part_size = g.groups * k.vectors * k.depth * VLANES;
+  k.part_size = k.outer * k.vectors * k.single * VLANES;
   k.parts = least(least(PARTS_MOST, k.tiling.count), 1 + SUMS_MOST / k.part_size);
-  k.chunks = least(g.groups * k.blocks, (PARTS_MOST + k.parts - 1) / k.parts);
+  k.chunks = least(k.outer * k.blocks, (PARTS_MOST + k.parts - 1) / k.parts);
   k.sums = gather_reserve(&k.size, k.parts * k.part_size);
-  k.tables = gather_reserve(&k.size, (k.runs.count + 2 * k.pixels) * (long)(sizeof(long) / sizeof(real)));
-  k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
-  if (g.cout < VLANES) k.slopes_size = k.pixels * VLANES;
-  k.slopes = gather_reserve(&k.size, omp_get_max_threads() * k.slopes_size);
+  k.run_at = reserve_longs(&k.size, k.runs.count);
+  k.in_at = reserve_longs(&k.size, k.pixels);
+  k.out_at = reserve_longs(&k.size, k.pixels);
+  k.spread_at = reserve_longs(&k.size, k.pixels);
+  k.buffers = gather_reserve(&k.size, threads * k.tiling.buffer);
+  k.spread_size = g.cout < VLANES ? k.pixels * VLANES : 0;
+  k.spread = gather_reserve(&k.size, threads * k.spread_size);
   return k;
 }
 
-/* Output channels that fill no vector: each pixel's are copied to a vector of their own. */
-static void spread_slopes(const Gather *g, const real *dy, long pixels, real *slopes) {
-  for (long p = 0; p < pixels; p++) {
-    for (long c = 0; c < g->cout; c++) slopes[p * VLANES + c] = dy[p * g->out_c + c];
-    for (long c = g->cout; c < VLANES; c++) slopes[p * VLANES + c] = 0;
-  }
+static const long *longs(const real *scratch, long position) {
+  return (const long *)(scratch + position);
 }
 
-/* One tile's share of the sums of one block of output channels, for all runs. */
-static void add_runs(const Work *k, Block b, long kernel, const long *run_at, const real *x) {
-  long vectors = kernel > 0 ? kernel : 1, pieces = (k->runs.length + block_inputs(kernel) - 1) / block_inputs(kernel);
-  for (long r = 0; r < k->runs.count; r++)
-    for (long i = 0; i < pieces; i++) {
-      long first = piece_start(k->runs.length, pieces, i), inputs = piece_start(k->runs.length, pieces, i + 1) - first;
-      b.x = x + run_at[r] + first;
-      block_kernels[kernel][inputs](&b);
-      b.sums += inputs * vectors * VLANES;
-    }
+static void fill_tables(const Work *k, real *scratch) {
+  long *spread_at = (long *)(scratch + k->spread_at);
+  gather_run_offsets(&k->g, (long *)(scratch + k->run_at));
+  gather_offsets(&k->g, &k->tiling, (long *)(scratch + k->in_at), (long *)(scratch + k->out_at));
+  for (long p = 0; p < k->pixels; p++) spread_at[p] = p * VLANES;
+}
+
+/* Vectors of channels that are fewer than its lanes reach into the next pixel. The last pixels have none: theirs are
+ * copied. */
+static void spread_slopes(const Work *k, const real *dy, long pixels, real *slopes) {
+  for (long p = 0; p < pixels; p++) {
+    for (long c = 0; c < k->g.cout; c++) slopes[p * VLANES + c] = dy[p * k->g.out_c + c];
+    for (long c = k->g.cout; c < VLANES; c++) slopes[p * VLANES + c] = 0;
+  }
 }
 
 /* What one thread does with one tile. */
 typedef struct Share {
-  const real *x, *dy;
-  real *sums, *slopes;
-  const long *run_at, *in_at;
+  Operand inputs, slopes;
+  real *spread, *sums;
+  const real *scratch;
   long pixels;
+  bool last; /* of all tiles */
   bool add;
 } Share;
 
-/* One tile's share of the sums of a block, counted over all groups. */
-static void add_block(const Work *k, const Share *s, long index) {
-  const Gather *g = &k->g;
-  long group = index / k->blocks;
-  ChannelBlock block = gather_block(g, BLOCK_VECTORS, index % k->blocks);
-  Block b = {.in_at = s->in_at, .dy = s->dy + group * g->cout, .dy_step = g->out_c, .pixels = s->pixels, .add = s->add};
-  if (g->cout < gather_lanes(&block)) {
-    spread_slopes(g, b.dy, s->pixels, s->slopes);
-    b.dy = s->slopes;
-    b.dy_step = VLANES;
+/* The block's sums with 'count' single numbers from number 'first' of each pixel on; sums are appended. */
+static void add_singles(Block *b, long kernel, long first, long count) {
+  long pieces = (count + block_singles(kernel) - 1) / block_singles(kernel), vectors = kernel > 0 ? kernel : 1;
+  const real *start = b->singles.first;
+  for (long i = 0; i < pieces; i++) {
+    long from = piece_start(count, pieces, i), singles = piece_start(count, pieces, i + 1) - from;
+    b->singles.first = start + first + from;
+    block_kernels[kernel][singles](b);
+    b->sums += singles * vectors * VLANES;
   }
-  for (long v = 0; v < block.count; v++) b.channel[v] = gather_channel(g, &block, v);
-  b.sums = s->sums + (group * k->vectors + block.first) * k->depth * VLANES;
-  add_runs(k, b, block.half ? 0 : block.count, s->run_at, s->x + group * g->cin);
+  b->singles.first = start;
+}
+
+/* One tile's share of the sums of a block, counted over all outers. */
+static void add_block(const Work *k, const Share *s, long index) {
+  const long *run_at = longs(s->scratch, k->run_at);
+  long outer = index / k->blocks;
+  LaneBlock block = lane_block(k->numbers, BLOCK_VECTORS, index % k->blocks);
+  Block b = {.vectors = k->turned ? s->inputs : s->slopes,
+             .singles = k->turned ? s->slopes : s->inputs,
+             .pixels = s->pixels,
+             .sums = s->sums + (outer * k->vectors + block.first) * k->single * VLANES,
+             .add = s->add};
+  long kernel = block.half ? 0 : block.count;
+  for (long v = 0; v < block.count; v++) b.lane[v] = lane_first(k->numbers, &block, v);
+  if (k->turned) {
+    b.vectors.first += run_at[outer];
+    add_singles(&b, kernel, 0, k->single);
+    return;
+  }
+  b.vectors.first += outer * k->g.cout;
+  b.singles.first += outer * k->g.cin;
+  if (s->last && k->g.cout < lane_width(&block)) {
+    spread_slopes(k, b.vectors.first, s->pixels, s->spread);
+    b.vectors = (Operand){s->spread, longs(s->scratch, k->spread_at)};
+  }
+  for (long r = 0; r < k->runs.count; r++) add_singles(&b, kernel, run_at[r], k->runs.length);
 }
 
 /* A chunk of the blocks' sums over one part of the tiles. */
 static void sum_part(const Work *k, long part, long chunk, const real *dy, const real *x, real *scratch) {
   long first = piece_start(k->tiling.count, k->parts, part), end = piece_start(k->tiling.count, k->parts, part + 1);
-  long blocks = k->g.groups * k->blocks, thread = omp_get_thread_num();
-  const long *tables = (const long *)(scratch + k->tables);
+  long blocks = k->outer * k->blocks, thread = omp_get_thread_num();
   for (long i = first; i < end && !interrupted(); i++) {
     Tile tile = gather_tile(&k->g, &k->tiling, i);
-    Share s = {.x = gather_input(&k->g, &tile, x, scratch + k->buffers + thread * k->tiling.buffer),
-               .dy = gather_output(&k->g, &tile, (real *)dy),
+    const real *input = gather_input(&k->g, &tile, x, scratch + k->buffers + thread * k->tiling.buffer);
+    Share s = {.inputs = {input, longs(scratch, k->in_at)},
+               .slopes = {gather_output(&k->g, &tile, (real *)dy), longs(scratch, k->out_at)},
+               .spread = scratch + k->spread + thread * k->spread_size,
                .sums = scratch + k->sums + part * k->part_size,
-               .slopes = scratch + k->slopes + thread * k->slopes_size,
-               .run_at = tables,
-               .in_at = tables + k->runs.count,
+               .scratch = scratch,
                .pixels = tile.pixels,
+               .last = i == k->tiling.count - 1,
                .add = i > first};
     for (long b = piece_start(blocks, k->chunks, chunk); b < piece_start(blocks, k->chunks, chunk + 1); b++)
       add_block(k, &s, b);
   }
 }
 
+/* Where the weight of output channel f and the d-th input of its taps lies in a group. */
+static long weight_at(const Gather *g, long f, long d) {
+  return f * g->weight_out + d % g->cin * g->weight_in + d / g->cin;
+}
+
 /* Vector v of a block's sums, added over the parts, into dw. */
-static void unpack_vector(const Work *k, const ChannelBlock *block, long v, const real *sums, real *dw) {
-  const Gather *g = &k->g;
-  long channel = gather_channel(g, block, v), lanes = least(g->cout, gather_lanes(block));
-  long old = (block->first + v) * VLANES - channel; /* lanes that the vector before holds too */
-  for (long d = 0; d < k->depth; d++, sums += block->count * VLANES) {
+static void unpack_vector(const Work *k, long outer, const LaneBlock *block, long v, const real *sums, real *dw) {
+  long first = lane_first(k->numbers, block, v), lanes = least(k->numbers, lane_width(block));
+  long old = (block->first + v) * VLANES - first; /* lanes that the vector before holds too */
+  for (long j = 0; j < k->single; j++, sums += block->count * VLANES) {
     vreal sum = vload(sums + v * VLANES);
     for (long p = 1; p < k->parts; p++) sum += vload(sums + v * VLANES + p * k->part_size);
-    real *to = dw + channel * g->weight_out + d % g->cin * g->weight_in + d / g->cin, lane[VLANES];
-    vstore(lane, sum);
-    for (long i = old; i < lanes; i++) to[i * g->weight_out] = lane[i];
+    for (long i = old; i < lanes; i++) {
+      if (k->turned)
+        dw[weight_at(&k->g, j, outer * k->runs.length + first + i)] = sum[i];
+      else
+        dw[outer * k->g.weight_group + weight_at(&k->g, first + i, j)] = sum[i];
+    }
   }
 }
 
 static void unpack_block(const Work *k, const real *scratch, long index, real *dw) {
-  long group = index / k->blocks;
-  ChannelBlock block = gather_block(&k->g, BLOCK_VECTORS, index % k->blocks);
-  const real *sums = scratch + k->sums + (group * k->vectors + block.first) * k->depth * VLANES;
-  for (long v = 0; v < block.count; v++) unpack_vector(k, &block, v, sums, dw + group * k->g.weight_group);
+  long outer = index / k->blocks;
+  LaneBlock block = lane_block(k->numbers, BLOCK_VECTORS, index % k->blocks);
+  const real *sums = scratch + k->sums + (outer * k->vectors + block.first) * k->single * VLANES;
+  for (long v = 0; v < block.count; v++) unpack_vector(k, outer, &block, v, sums, dw);
 }
 
 /* ---- conv_methods.h ---- */
@@ -263,10 +351,9 @@ long direct_backward_weight_scratch(const ConvGeometry *geometry) {
 
 void direct_backward_weight(const ConvGeometry *geometry, const real *dy, const real *x, real *dw, real *scratch) {
   Work k = work_for(geometry);
-  long *tables = (long *)(scratch + k.tables), blocks = k.g.groups * k.blocks;
+  long blocks = k.outer * k.blocks;
   bool many = (double)k.part_size * (double)(k.pixels * k.tiling.count) > 1 << 16;
-  gather_run_offsets(&k.g, tables);
-  gather_offsets(&k.g, &k.tiling, tables + k.runs.count, tables + k.runs.count + k.pixels);
+  fill_tables(&k, scratch);
 #pragma omp parallel if (many)
   {
 #pragma omp for schedule(dynamic)
