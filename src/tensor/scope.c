@@ -185,7 +185,8 @@ static void hand_out(lua_State *L, Heap *heap, int depth, int outer_index) {
   if (outer == NULL) return;
   lua_getiuservalue(L, outer_index, RECORDED);
   lua_pushvalue(L, -2);
-  lua_rawseti(L, -2, ++outer->count);
+  lua_rawseti(L, -2, outer->count + 1);
+  outer->count++; /* not before: without memory there is no entry */
   lua_pop(L, 1);
 }
 
