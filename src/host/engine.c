@@ -20,6 +20,7 @@
   X(batchnorm) \
   X(layernorm) \
   X(dropout) \
+  X(svm) \
   X(files) \
   X(draw) \
   X(face_draw) \
