@@ -9,6 +9,7 @@ local index = require "feral.core.index"
 local matmul_core = require "feral.core.matmul"
 local core = require "feral.core.tensor"
 local autograd = require "feral.autograd"
+local errors = require "feral.errors"
 
 local ops = {}
 
@@ -244,10 +245,16 @@ function ops.where(condition, a, b)
   end)
 end
 
---- Dimensions from 'first' to 'last' become one.
+--- Dimensions from 'first' (default 1) to 'last' (default the last) become one; negative ones count from the end.
 function ops.flatten(x, first, last)
   local shape, merged = x.shape, {}
-  first, last = first or 1, last or #x.shape
+  if #shape == 0 then return ops.reshape(x, 1) end
+  first, last = first or 1, last or #shape
+  if first < 0 then first = first + #shape + 1 end
+  if last < 0 then last = last + #shape + 1 end
+  if first < 1 or first > last or last > #shape then
+    errors.raise("flatten: dimensions %d to %d of %s do not exist", first, last, table.concat(shape, "x"))
+  end
   for d, size in ipairs(shape) do
     if d > first and d <= last then merged[first] = merged[first] * size else merged[#merged + 1] = size end
   end

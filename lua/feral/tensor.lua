@@ -133,7 +133,7 @@ function core.metatable.__tostring(t) return require("feral.show").tensor(t) end
 
 --- t[i] = value: a number or tensor into the i-th element of the first dimension.
 function core.metatable.__newindex(t, i, value)
-  if math.type(i) ~= "integer" then errors.raise("a tensor has no field '%s' to set", tostring(i)) end
+  if type(i) ~= "number" then errors.raise("a tensor has no field '%s' to set", tostring(i)) end
   local part = view.select_first(t, i)
   autograd.check_in_place(t, "assignment")
   if core.is_tensor(value) then ops.copy_(part, value) else create.fill_(part, value) end

@@ -4,6 +4,7 @@
 */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "../tensor/lanes.h"
 #include "../tensor/loop.h"
@@ -215,17 +216,30 @@ static int l_binary(lua_State *L) {
   return 1;
 }
 
+/* The tensor 'source', read while 'target' is written: pushes a copy where an element would be written before it is
+   read. The same element of both in the same place does no harm. */
+static const Tensor *push_apart(lua_State *L, const Tensor *target, const Tensor *source) {
+  if (!loop_overlaps(target, source)) return source;
+  if (target->data == source->data && tensor_same_shape(target, source) &&
+      memcmp(target->stride, source->stride, (size_t)target->ndim * sizeof target->stride[0]) == 0)
+    return source;
+  Tensor *copy = tensor_push_like(L, source, source->dtype);
+  tensor_copy(copy, source);
+  return copy;
+}
+
 /* op_(t, other) -> t, changed in place. */
 static int l_binary_in_place(lua_State *L) {
   const BinaryOp *op = lua_touserdata(L, lua_upvalueindex(1));
   Tensor number;
   real value;
   Tensor *t = tensor_check_dtype(L, 1, DTYPE_REAL);
+  tensor_check_target(L, 1);
   const Tensor *other = check_operand(L, 2, op->name, &number, &value);
   if (!loop_fits(other, t->ndim, t->shape))
     tensor_error(L, "%s_: shape %s does not broadcast to %s", op->name, tensor_describe(L, other),
                  tensor_describe(L, t));
-  loop_run(3, (const Tensor *const[]){t, t, other}, op->row, NULL);
+  loop_run(3, (const Tensor *const[]){t, t, push_apart(L, t, other)}, op->row, NULL);
   lua_pushvalue(L, 1);
   return 1;
 }
@@ -253,12 +267,12 @@ static int l_clamp(lua_State *L) {
 
 /* copy_(dst, src) -> dst: src broadcast into dst, converted to its dtype. */
 static int l_copy_in_place(lua_State *L) {
-  Tensor *dst = tensor_check(L, 1);
+  Tensor *dst = tensor_check_target(L, 1);
   const Tensor *src = tensor_check(L, 2);
   if (!loop_fits(src, dst->ndim, dst->shape))
     tensor_error(L, "copy_: shape %s does not broadcast to %s", tensor_describe(L, src), tensor_describe(L, dst));
   if (dst->dtype == src->dtype)
-    tensor_copy(dst, src);
+    tensor_copy(dst, push_apart(L, dst, src));
   else
     loop_run(2, (const Tensor *const[]){dst, src}, converters[src->dtype][dst->dtype], NULL);
   lua_pushvalue(L, 1);

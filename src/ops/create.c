@@ -79,7 +79,7 @@ static int l_full(lua_State *L) {
 
 /* fill_(t, value) -> t */
 static int l_fill_in_place(lua_State *L) {
-  const Tensor *t = tensor_check(L, 1);
+  const Tensor *t = tensor_check_target(L, 1);
   double value = luaL_checknumber(L, 2);
   check_value(L, t->dtype, value);
   if (tensor_is_dense(t)) {

@@ -101,9 +101,11 @@ static int l_select(lua_State *L) {
 
 /* t[i]: along the first dimension; a number when there is no other */
 static int l_select_first(lua_State *L) {
+  int whole;
   const Tensor *t = tensor_check(L, 1);
   if (t->ndim == 0) tensor_error(L, "a tensor without dimensions cannot be indexed; item() gives its number");
-  if (!lua_isinteger(L, 2)) tensor_error(L, "a tensor has no field '%s'", luaL_tolstring(L, 2, NULL));
+  if (lua_type(L, 2) != LUA_TNUMBER) tensor_error(L, "a tensor has no field '%s'", luaL_tolstring(L, 2, NULL));
+  if (lua_tointegerx(L, 2, &whole), !whole) tensor_error(L, "index %f is not a whole number", lua_tonumber(L, 2));
   return push_without_dim(L, t, 0, check_index(L, 2, t, 0) * t->stride[0]);
 }
 
@@ -133,8 +135,10 @@ static int l_permute(lua_State *L) {
     for (int i = 1; i <= count; i++) lua_geti(L, 2, i);
     lua_remove(L, 2);
   }
-  if (lua_gettop(L) - 1 != t->ndim)
-    tensor_error(L, "permute: %d dimensions named, the tensor is %s", lua_gettop(L) - 1, tensor_describe(L, t));
+  int named = lua_gettop(L) - 1;
+  if (named != t->ndim)
+    tensor_error(L, "permute: %d dimension%s named, the tensor is %s", named, named == 1 ? "" : "s",
+                 tensor_describe(L, t));
   for (int d = 0; d < t->ndim; d++) {
     int from = tensor_check_dim(L, 2 + d, t);
     if (used[from]) tensor_error(L, "permute: dimension %d is named twice", from + 1);

@@ -36,6 +36,17 @@ bool loop_fits(const Tensor *t, int ndim, const long *shape) {
   return true;
 }
 
+/* One past the last byte that t reaches. */
+static const char *end_of(const Tensor *t) {
+  long last = 0;
+  for (int d = 0; d < t->ndim; d++) last += (t->shape[d] - 1) * t->stride[d];
+  return (const char *)t->data + (last + 1) * (long)dtype_size(t->dtype);
+}
+
+bool loop_overlaps(const Tensor *a, const Tensor *b) {
+  return (const char *)a->data < end_of(b) && (const char *)b->data < end_of(a);
+}
+
 static long step_at(const Tensor *t, int ndim, int d) {
   int own = d - (ndim - t->ndim);
   return own < 0 || t->shape[own] == 1 ? 0 : t->stride[own] * (long)dtype_size(t->dtype);

@@ -19,6 +19,9 @@ int loop_broadcast(const Tensor *a, const Tensor *b, long shape[TENSOR_MAX_DIMS]
 /* True when t can be read as if it had this shape. */
 bool loop_fits(const Tensor *t, int ndim, const long *shape);
 
+/* True when the spans of memory that they reach have a byte in common. */
+bool loop_overlaps(const Tensor *a, const Tensor *b);
+
 /* operands[0] has the full shape; the others fit it. */
 void loop_run(int count, const Tensor *const *operands, LoopRow row, const void *context);
 

@@ -114,6 +114,14 @@ Tensor *tensor_check(lua_State *L, int arg) {
   return t;
 }
 
+Tensor *tensor_check_target(lua_State *L, int arg) {
+  Tensor *t = tensor_check(L, arg);
+  for (int d = 0; d < t->ndim; d++)
+    if (t->shape[d] > 1 && t->stride[d] == 0)
+      tensor_error(L, "the elements of an expanded tensor share memory: clone it to change it");
+  return t;
+}
+
 Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype) {
   Tensor *t = tensor_check(L, arg);
   if (t->dtype != dtype)
@@ -148,8 +156,8 @@ long tensor_check_size(lua_State *L, int arg, const char *name, long least) {
   if (!whole || lua_type(L, arg) != LUA_TNUMBER)
     tensor_error(L, "%s must be a whole number, got %s", name,
                  lua_isnoneornil(L, arg) ? "nothing" : luaL_tolstring(L, arg, NULL));
-  if (size < least || size > INT32_MAX)
-    tensor_error(L, "%s must be %I or more, got %I", name, (lua_Integer)least, size);
+  if (size < least) tensor_error(L, "%s must be %I or more, got %I", name, (lua_Integer)least, size);
+  if (size > INT32_MAX) tensor_error(L, "%s must be at most %d, got %I", name, INT32_MAX, size);
   return (long)size;
 }
 

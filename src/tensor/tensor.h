@@ -62,8 +62,9 @@ bool tensor_is(lua_State *L, int index);
    lua_pushfstring's (%s %d %I %f %p) plus nothing; tensors are shown with tensor_describe. Never returns. */
 __attribute__((noreturn)) int tensor_error(lua_State *L, const char *format, ...);
 
-Tensor *tensor_check(lua_State *L, int arg);                                  /* any live tensor */
-Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype);               /* ... of this dtype */
+Tensor *tensor_check(lua_State *L, int arg);                    /* any live tensor */
+Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype); /* ... of this dtype */
+Tensor *tensor_check_target(lua_State *L, int arg); /* ... that may be written to: no two elements share memory */
 Tensor *tensor_check_real(lua_State *L, int arg, const char *name, int ndim); /* real, ndim dimensions (0: any); 'name'
                                                                                  is "op: what", for messages */
 Tensor *tensor_opt_real(lua_State *L, int arg, const char *name, int ndim);   /* the same; NULL for nil or none */
