@@ -69,4 +69,21 @@ function T.test_backward_needs_a_gradient_for_more_than_one_number()
   lu.assertEquals(x.grad:totable(), { 2, 20 })
 end
 
+function T.test_what_cannot_have_a_gradient_is_refused()
+  lu.assertStrContains(check.message(function() tensor({ 1 }, "u8"):requires_grad() end), "have gradients, this is u8")
+  local x = tensor({ 1, 2 }):requires_grad()
+  lu.assertStrContains(check.message(function() (x * 2):backward(tensor { 1 }) end), "backward: the gradient is 1, the tensor 2")
+end
+
+function T.test_powers_at_zero_have_the_gradients_of_their_limits()
+  local x, y = tensor({ 0, 0, 2 }):requires_grad(), tensor({ 0, 2, 3 }):requires_grad()
+  ;(x ^ 0):sum():backward()
+  lu.assertEquals(x.grad:totable(), { 0, 0, 0 })
+  x:zero_grad()
+  ;(x ^ y):sum():backward()
+  lu.assertEquals(x.grad:totable(), { 0, 0, 12 })
+  lu.assertEquals({ y.grad[1]:item(), y.grad[2]:item() }, { 0, 0 })
+  lu.assertAlmostEquals(y.grad[3]:item(), 8 * math.log(2), 1e-5)
+end
+
 return T

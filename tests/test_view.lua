@@ -254,7 +254,7 @@ function T.test_assignment_by_index()
   t[2.0][3] = 9
   lu.assertEquals(t:totable(), { { 4, 4, 4 }, { 1, 2, 9 } })
   lu.assertStrContains(check.message(function() t[3] = 1 end), "index 3 is outside of dimension 1 of 2x3")
-  lu.assertStrContains(check.message(function() t[1.5] = 1 end), "index 1.5 is not a whole number")
+  lu.assertStrContains(check.message(function() t[1.5] = 1 end), "an index must be a whole number, got 1.5")
   lu.assertStrContains(check.message(function() t.name = 1 end), "a tensor has no field 'name' to set")
   lu.assertStrContains(check.message(function() t[1] = tensor { 1, 2 } end), "copy_: shape 2 does not broadcast to 3")
 end
@@ -307,10 +307,12 @@ function T.test_messages()
     { function() t:select(3, 1) end, "dimension 3 does not exist: the tensor is 2x3" },
     { function() t:select(0, 1) end, "dimension 0 does not exist: the tensor is 2x3" },
     { function() t:select(-3, 1) end, "dimension -3 does not exist: the tensor is 2x3" },
+    { function() t:select(2) end, "an index must be a whole number, got nothing" },
+    { function() t:select("a", 1) end, "a dimension must be a whole number, got a" },
     { function() t:select(2, 4) end, "index 4 is outside of dimension 2 of 2x3" },
     { function() t:select(2, 0) end, "index 0 is outside of dimension 2 of 2x3" },
     { function() t:select(2, -4) end, "index -4 is outside of dimension 2 of 2x3" },
-    { function() return t[1.5] end, "index 1.5 is not a whole number" },
+    { function() return t[1.5] end, "an index must be a whole number, got 1.5" },
     { function() return tensor(1)[1] end, "a tensor without dimensions cannot be indexed; item() gives its number" },
     { function() t:narrow(2, 2, 3) end, "narrow: elements 2 to 4 pass the end of dimension 2 of 2x3" },
     { function() t:narrow(2, 1, 0) end, "narrow: length must be 1 or more, got 0" },

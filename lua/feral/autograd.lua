@@ -40,6 +40,7 @@ end
 ---@param flag boolean|nil  default true
 ---@return Tensor t
 function autograd.requires_grad(t, flag)
+  if t.dtype ~= core.real then errors.raise("requires_grad: only tensors of f32 have gradients, this is %s", t.dtype) end
   if flag == false then
     set_node(t, nil)
   elseif not node(t) then
@@ -116,6 +117,8 @@ function autograd.backward(t, grad)
     end
     grad = create.full(t.shape, 1)
   end
+  local shape, given = table.concat(t.shape, "x"), table.concat(grad.shape, "x")
+  if shape ~= given then errors.raise("backward: the gradient is %s, the tensor %s", given, shape) end
   accumulate(root, grad)
   local _guard <close> = autograd.no_grad()
   for _, n in ipairs(unwinding_order(root)) do

@@ -43,8 +43,16 @@ binary("sub", function(g) return g end, function(g) return arith.neg(g) end)
 binary("mul", function(g, _, b) return arith.mul(g, b) end, function(g, a) return arith.mul(g, a) end)
 binary("div", function(g, _, b) return arith.div(g, b) end,
   function(g, _, b, out) return arith.neg(arith.mul(g, arith.div(out, b))) end)
-binary("pow", function(g, a, b) return arith.mul(g, arith.mul(b, arith.pow(a, arith.sub(b, 1)))) end,
-  function(g, a, _, out) return arith.mul(g, arith.mul(out, arith.log(a))) end)
+-- a^0 is 1 and 0^b is 0 all around a = 0, where the formulas multiply 0 by infinity
+binary("pow",
+  function(g, a, b)
+    local slope = arith.mul(g, arith.mul(b, arith.pow(a, arith.sub(b, 1))))
+    return type(b) == "number" and b ~= 0 and slope or index.where(arith.ne(b, 0), slope, 0)
+  end,
+  function(g, a, b, out)
+    local flat = arith.gt(arith.mul(arith.eq(a, 0), arith.ge(b, 0)), 0)
+    return index.where(flat, 0, arith.mul(g, arith.mul(out, arith.log(a))))
+  end)
 binary("maximum", function(g, a, b) return arith.mul(g, arith.ge(a, b)) end,
   function(g, a, b) return arith.mul(g, arith.lt(a, b)) end)
 binary("minimum", function(g, a, b) return arith.mul(g, arith.le(a, b)) end,
@@ -277,7 +285,34 @@ end
 
 function ops.zero_(t) return ops.fill_(t, 0) end
 
-ops.sort, ops.topk, ops.cumsum, ops.one_hot = index.sort, index.topk, index.cumsum, index.one_hot
+--- The values of a line in another order, or some of them; their gradients go back to where they came from.
+local function ordering(name)
+  local forward = index[name]
+  ops[name] = function(x, how)
+    local value, position = forward(x, how)
+    if wanted(x) then
+      record(value, { x }, function(g) return index.scatter_(create.full(x.shape, 0), -1, position, g) end)
+    end
+    return value, position
+  end
+end
+
+--- sort(x, falling) -> values and their positions along the last dimension; equal ones stay in their order, NaNs come last.
+ordering("sort")
+
+--- topk(x, k) -> the k largest along the last dimension, falling, and their positions.
+ordering("topk")
+
+--- Sums of all elements up to each, along dim.
+function ops.cumsum(x, dim)
+  local out = index.cumsum(x, dim)
+  if not wanted(x) then return out end
+  return record(out, { x }, function(g)
+    return arith.add(arith.sub(reduce.sum(g, dim, true), index.cumsum(g, dim)), g)
+  end)
+end
+
+ops.one_hot = index.one_hot
 ops.to, ops.item, ops.totable, ops.tobytes = arith.to, create.item, create.totable, create.tobytes
 ops.detach = autograd.detach
 

@@ -2,6 +2,8 @@
 --- A stream is named by (seed, number); its numbers are functions of that name and their position (base/rng.h), so the
 --- generator's whole state is two integers, and a checkpoint holds it.
 
+local errors = require "feral.errors"
+
 local random = {}
 
 local state = { seed = 0, count = 0 }
@@ -9,7 +11,9 @@ local state = { seed = 0, count = 0 }
 --- Starts again from a seed: the same calls then give the same numbers.
 ---@param seed integer
 function random.seed(seed)
-  state = { seed = assert(math.tointeger(seed), "random.seed: the seed must be a whole number"), count = 0 }
+  local whole = math.tointeger(seed)
+  if not whole then errors.raise("the seed must be a whole number, got %s", tostring(seed)) end
+  state = { seed = whole, count = 0 }
 end
 
 --- The next unused stream.

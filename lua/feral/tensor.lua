@@ -45,42 +45,58 @@ function tensor.zeros_like(t) return create.full(t.shape, 0, t.dtype) end
 
 function tensor.ones_like(t) return create.full(t.shape, 1, t.dtype) end
 
-local function drawn(fill, sizes, a, b)
+local function drawn(name, fill, sizes, dtype, a, b)
+  local t = create.empty(sizes, dtype)
+  if t.dtype ~= core.real then errors.raise("%s: random numbers are f32, not %s", name, t.dtype) end
   local seed, stream = random.stream()
-  return fill(create.empty(sizes), seed, stream, a, b)
+  return fill(t, seed, stream, a, b)
 end
 
 --- Uniform random numbers in [0, 1).
-function tensor.rand(...) return drawn(create.uniform_, (sizes_of(...)), 0, 1) end
+function tensor.rand(...)
+  local sizes, dtype = sizes_of(...)
+  return drawn("rand", create.uniform_, sizes, dtype, 0, 1)
+end
 
 --- Normal random numbers of mean 0 and standard deviation 1.
-function tensor.randn(...) return drawn(create.normal_, (sizes_of(...)), 0, 1) end
+function tensor.randn(...)
+  local sizes, dtype = sizes_of(...)
+  return drawn("randn", create.normal_, sizes, dtype, 0, 1)
+end
 
 --- Uniform in [low, high).
-function tensor.uniform(sizes, low, high) return drawn(create.uniform_, sizes, low, high) end
+function tensor.uniform(sizes, low, high) return drawn("uniform", create.uniform_, sizes, nil, low, high) end
 
 --- Normal with this mean and standard deviation.
-function tensor.normal(sizes, mean, std) return drawn(create.normal_, sizes, mean, std) end
+function tensor.normal(sizes, mean, std) return drawn("normal", create.normal_, sizes, nil, mean, std) end
 
 --- The numbers 1..n in random order (i32).
 function tensor.randperm(n) return create.permutation(n, random.stream()) end
+
+local function is_finite(x) return type(x) == "number" and x - x == 0 end
 
 --- first, first + step, ... up to and with last.
 function tensor.arange(first, last, step)
   if not last then first, last = 1, first end
   step = step or 1
+  if not (is_finite(first) and is_finite(last) and is_finite(step)) then
+    errors.raise("arange: finite numbers expected, got %s, %s and %s", tostring(first), tostring(last), tostring(step))
+  end
   if step == 0 then errors.raise("arange: the step must not be 0") end
-  local count = (last - first) // step + 1
+  local count = math.floor((last - first) / step + 1e-9) + 1 -- 0 to 1 by 0.1 ends with 1
   if count < 1 then errors.raise("arange: no number lies between %s and %s by %s", first, last, step) end
   local values = {}
-  for i = 1, math.tointeger(count) do values[i] = first + (i - 1) * step end
+  for i = 1, count do values[i] = first + (i - 1) * step end
   return create.from_table(values)
 end
 
 --- n numbers from first to last, evenly spaced, both ends included.
 function tensor.linspace(first, last, n)
-  local values = {}
-  for i = 1, n do values[i] = n == 1 and first or first + (last - first) * (i - 1) / (n - 1) end
+  if math.type(n) ~= "integer" or n < 1 then
+    errors.raise("linspace: the count must be a whole number from 1 on, got %s", tostring(n))
+  end
+  local values = { first }
+  for i = 2, n do values[i] = i == n and last or first + (last - first) * (i - 1) / (n - 1) end
   return create.from_table(values)
 end
 

@@ -23,7 +23,10 @@ static void fill(const Tensor *t, double value) {
 
 static void uniform(real *out, long n, uint64_t seed, uint64_t stream, double low, double high) {
 #pragma omp parallel for if (n > PARALLEL_MIN)
-  for (long i = 0; i < n; i++) out[i] = (real)(low + (high - low) * rng_uniform(seed, stream, (uint64_t)i));
+  for (long i = 0; i < n; i++) {
+    real x = (real)(low + (high - low) * rng_uniform(seed, stream, (uint64_t)i));
+    out[i] = x < (real)high ? x : (real)low; /* rounded up to the end that does not belong to it */
+  }
 }
 
 static void normal(real *out, long n, uint64_t seed, uint64_t stream, double mean, double std) {
@@ -237,12 +240,15 @@ static int l_from_bytes(lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
   int ndim = tensor_check_shape(L, 2, shape);
-  Tensor *t = tensor_push(L, dtype, ndim, shape, LAYOUT_ROWS);
-  size_t wanted = (size_t)tensor_numel(t) * dtype_size(dtype);
+  Tensor like = {.dtype = dtype, .ndim = ndim};
+  size_t wanted = dtype_size(dtype);
+  memcpy(like.shape, shape, (size_t)ndim * sizeof *shape);
+  for (int d = 0; d < ndim; d++)
+    if (!size_multiply(wanted, (size_t)shape[d], &wanted)) wanted = SIZE_MAX;
   if (length != wanted)
-    tensor_error(L, "from_bytes: shape %s of %s takes %I bytes, got %I", tensor_describe(L, t), dtype_name(dtype),
+    tensor_error(L, "from_bytes: shape %s of %s takes %I bytes, got %I", tensor_describe(L, &like), dtype_name(dtype),
                  (lua_Integer)wanted, (lua_Integer)length);
-  memcpy(t->data, bytes, wanted);
+  memcpy(tensor_push(L, dtype, ndim, shape, LAYOUT_ROWS)->data, bytes, wanted);
   return 1;
 }
 

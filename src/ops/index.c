@@ -220,11 +220,11 @@ static int l_gather(lua_State *L) {
   return 1;
 }
 
-static int scatter(lua_State *L, const char *op, PickMode mode) {
-  Tensor *x = check_target(L, op);
+static int scatter(lua_State *L, const char *op, const char *x_name, PickMode mode) {
+  Tensor *x = check_target(L, x_name);
   int dim = tensor_check_dim(L, 2, x);
   const Tensor *p = push_positions(L, 3), *given = tensor_check_real(L, 4, op, 0);
-  if (!same_but(x, given, dim) || given->shape[dim] != p->shape[dim] || p->ndim != given->ndim)
+  if (!same_but(x, given, dim) || !tensor_same_shape(p, given))
     tensor_error(L, "%s: y is %s, positions %s, x %s", op, tensor_describe(L, given), tensor_describe(L, p),
                  tensor_describe(L, x));
   check_positions(L, op, p, x->shape[dim]);
@@ -238,10 +238,10 @@ static int scatter(lua_State *L, const char *op, PickMode mode) {
 
 /* scatter_(x, dim, positions, y) -> x */
 static int l_scatter(lua_State *L) {
-  return scatter(L, "scatter_", PICK_SCATTER);
+  return scatter(L, "scatter_", "scatter_: x", PICK_SCATTER);
 }
 static int l_scatter_add(lua_State *L) {
-  return scatter(L, "scatter_add_", PICK_SCATTER_ADD);
+  return scatter(L, "scatter_add_", "scatter_add_: x", PICK_SCATTER_ADD);
 }
 
 /* cumsum(x, dim) */

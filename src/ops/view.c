@@ -85,7 +85,11 @@ static int push_without_dim(lua_State *L, const Tensor *t, int dim, long offset)
 }
 
 static long check_index(lua_State *L, int arg, const Tensor *t, int dim) {
-  lua_Integer index = luaL_checkinteger(L, arg);
+  int whole;
+  lua_Integer index = lua_tointegerx(L, arg, &whole);
+  if (!whole)
+    tensor_error(L, "an index must be a whole number, got %s",
+                 lua_isnoneornil(L, arg) ? "nothing" : luaL_tolstring(L, arg, NULL));
   lua_Integer i = index < 0 ? index + t->shape[dim] : index - 1;
   if (i < 0 || i >= t->shape[dim])
     tensor_error(L, "index %I is outside of dimension %d of %s", index, dim + 1, tensor_describe(L, t));
@@ -101,11 +105,9 @@ static int l_select(lua_State *L) {
 
 /* t[i]: along the first dimension; a number when there is no other */
 static int l_select_first(lua_State *L) {
-  int whole;
   const Tensor *t = tensor_check(L, 1);
   if (t->ndim == 0) tensor_error(L, "a tensor without dimensions cannot be indexed; item() gives its number");
   if (lua_type(L, 2) != LUA_TNUMBER) tensor_error(L, "a tensor has no field '%s'", luaL_tolstring(L, 2, NULL));
-  if (lua_tointegerx(L, 2, &whole), !whole) tensor_error(L, "index %f is not a whole number", lua_tonumber(L, 2));
   return push_without_dim(L, t, 0, check_index(L, 2, t, 0) * t->stride[0]);
 }
 

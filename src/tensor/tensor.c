@@ -143,7 +143,11 @@ Tensor *tensor_opt_real(lua_State *L, int arg, const char *name, int ndim) {
 }
 
 int tensor_check_dim(lua_State *L, int arg, const Tensor *t) {
-  lua_Integer dim = luaL_checkinteger(L, arg);
+  int whole;
+  lua_Integer dim = lua_tointegerx(L, arg, &whole);
+  if (!whole)
+    tensor_error(L, "a dimension must be a whole number, got %s",
+                 lua_isnoneornil(L, arg) ? "nothing" : luaL_tolstring(L, arg, NULL));
   lua_Integer d = dim < 0 ? dim + t->ndim : dim - 1;
   if (d < 0 || d >= t->ndim)
     tensor_error(L, "dimension %I does not exist: the tensor is %s", dim, tensor_describe(L, t));
