@@ -62,12 +62,12 @@ local function settings_of(variation, p)
   return variation:with { mean = p.mean, std = p.std }
 end
 
---- Options: batch (64); shuffle (true); augment (augment.new's, or its options; nil: images as they are); seed (0); drop_last (false): leave
---- out a last batch that is not full; mean (0.5) and std (0.25), of samples of 0 to 1; normalize ("set": mean and std of
---- this set); preprocessing: that of another loader or of a model, instead of mean and std.
+--- Batches of a data set for training and scoring.
 ---
---- A validation set takes the training's numbers: data.loader(test, { preprocessing = loader.preprocessing }). The defaults
---- are the same for all sets.
+--- Options: batch (64); shuffle (true); augment (augment.new's, or its options; nil: images as they are); seed (0);
+--- drop_last (false): leave out a last batch that is not full; mean (0.5) and std (0.25), of samples of 0 to 1, the same for
+--- all sets; normalize ("set"): mean and std of this very set; preprocessing: that of another loader or of a model instead.
+--- What is scored must see the numbers of the training: data.loader(test, { preprocessing = loader.preprocessing }).
 ---@param set Set
 ---@param options table|nil
 ---@return Loader
