@@ -1,12 +1,12 @@
 --- data.csv: a table of paths and labels.
 
-local csv = require "feral.csv"
+local rows = require "feral.csv"
 local emotions = require "feral.data.emotions"
 local reader = require "feral.data.reader"
 
 --- One row as a sample; or nil and what is wrong.
 local function sample_of(line, columns, root, map)
-  local cells, message = csv.split(line)
+  local cells, message = rows.split(line)
   if not cells then return nil, message end
   local path, label = cells[columns[1]], cells[columns[2]]
   if not path or not label then
@@ -26,14 +26,14 @@ end
 ---@param options table|nil
 ---@return Set|nil
 ---@return string|nil  "file:line: what is wrong"
-return function(path, options)
+local function csv(path, options)
   local o = reader.check("data.csv", options, { path = "path", label = "label", root = false })
   local root = o.root and o.root .. "/" or path:match("^(.*/)[^/]*$") or ""
-  local next_line, message = csv.lines(path)
+  local next_line, message = rows.lines(path)
   if not next_line then return nil, message end
   local first, head = next_line()
   if not first then return nil, path .. ": the file is empty" end
-  local columns, wrong = csv.columns(head, { o.path, o.label })
+  local columns, wrong = rows.columns(head, { o.path, o.label })
   if not columns then return nil, ("%s:%d: %s"):format(path, first, wrong) end
   local samples, classes = {}, {}
   for number, line in next_line do
@@ -50,3 +50,5 @@ return function(path, options)
   end
   return reader.read(path, samples, classes, o)
 end
+
+return csv

@@ -96,7 +96,7 @@ end
 ---@param options table|nil  of folders: those of data.folder
 ---@return {train: Set|nil, test: Set|nil, private: Set|nil}|nil  test is PublicTest, private is PrivateTest
 ---@return string|nil  message; of a CSV with file and line
-return function(path, options)
+local function fer2013(path, options)
   local kind, message = files.look(path)
   if not kind then return nil, message end
   if kind ~= "directory" then return from_csv(path) end
@@ -104,3 +104,5 @@ return function(path, options)
   if files.look(path .. "/fer2013.csv") then return from_csv(path .. "/fer2013.csv") end
   return nil, path .. ": neither train/ nor fer2013.csv is in it"
 end
+
+return fer2013

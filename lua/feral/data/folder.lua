@@ -72,7 +72,7 @@ end
 ---@param options table|nil
 ---@return Set|nil
 ---@return string|nil  "dir: what is wrong"
-return function(dir, options)
+local function folder(dir, options)
   local o = reader.check("data.folder", options)
   local folders, message = class_folders(dir)
   if not folders then return nil, message end
@@ -83,3 +83,5 @@ return function(dir, options)
   end
   return reader.read(dir, samples, classes, o)
 end
+
+return folder

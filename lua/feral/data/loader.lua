@@ -71,7 +71,7 @@ end
 ---@param set Set
 ---@param options table|nil
 ---@return Loader
-local function new(set, options)
+local function loader(set, options)
   local o = errors.check_options("data.loader", options, {
     batch = 64, shuffle = true, augment = false, seed = 0, drop_last = false, mean = 0.5, std = 0.25, normalize = false,
     preprocessing = false,
@@ -143,4 +143,4 @@ function Loader:batches(epoch, first)
   end
 end
 
-return new
+return loader

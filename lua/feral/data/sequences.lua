@@ -56,10 +56,10 @@ end
 
 --- Adds the sequences of a class folder, and to 'faults' what there is to say of it.
 local function add_class(dir, class, samples, o, faults)
-  local sequences, message = look_into(dir)
-  if sequences and #sequences == 0 then message = dir .. ": no sequences in this class folder" end
+  local found, message = look_into(dir)
+  if found and #found == 0 then message = dir .. ": no sequences in this class folder" end
   if type(message) == "string" then faults[#faults + 1] = message end
-  for _, name in ipairs(sequences or {}) do
+  for _, name in ipairs(found or {}) do
     local ok, wrong = add_sequence(dir .. "/" .. name, class, samples, o.frames)
     if not ok then faults[#faults + 1] = wrong end
   end
@@ -74,7 +74,7 @@ end
 ---@param options table|nil
 ---@return Set|nil  images u8 M x frames x C x H x W
 ---@return string|nil  "dir: what is wrong"
-return function(dir, options)
+local function sequences(dir, options)
   local o = reader.check("data.sequences", options, { frames = 16 })
   if math.type(o.frames) ~= "integer" or o.frames < 1 then
     errors.raise("data.sequences: frames must be a whole number from 1")
@@ -92,3 +92,5 @@ return function(dir, options)
   for _, fault in ipairs(faults) do o.report(fault) end
   return reader.read(dir, samples, classes, o, o.frames)
 end
+
+return sequences

@@ -49,7 +49,7 @@ end
 ---@param fields {images: Tensor, labels: Tensor|integer[], classes: string[], paths: string[]|nil, skipped: string[]|nil}
 ---@return Set
 --- Raises when sizes or labels do not fit.
-local function new(fields)
+local function set(fields)
   local f = errors.check_options("data.set", fields,
     { images = false, labels = false, classes = false, paths = false, skipped = {} })
   check_images(f.images)
@@ -121,13 +121,13 @@ Set.__tostring = Set.describe
 ---- Picking ----
 
 --- The numbers of the samples that a choice means.
-local function positions_of(set, choice)
+local function positions_of(self, choice)
   if core.is_tensor(choice) then return choice end
   if type(choice) == "function" then
-    local choose, labels = choice, create.totable(set.labels)
+    local choose, labels = choice, create.totable(self.labels)
     choice = {}
     for i, label in ipairs(labels) do
-      if choose(i, set.classes[label]) then choice[#choice + 1] = i end
+      if choose(i, self.classes[label]) then choice[#choice + 1] = i end
     end
   end
   if type(choice) ~= "table" then errors.raise("subset: a list of numbers or a function expected, got %s", type(choice)) end
@@ -148,17 +148,17 @@ end
 --- Raises when a number is out of range or nothing is left.
 function Set:subset(choice)
   local positions = positions_of(self, choice)
-  return new {
+  return set {
     images = index.index_select(self.images, 1, positions), labels = index.index_select(self.labels, 1, positions),
     classes = self.classes, paths = picked(self.paths, positions),
   }
 end
 
 --- The numbers of the samples in groups: one for each class, or a single one.
-local function groups_of(set, stratified)
+local function groups_of(self, stratified)
   local groups = {}
-  for g = 1, stratified and #set.classes or 1 do groups[g] = {} end
-  for i, label in ipairs(create.totable(set.labels)) do table.insert(groups[stratified and label or 1], i) end
+  for g = 1, stratified and #self.classes or 1 do groups[g] = {} end
+  for i, label in ipairs(create.totable(self.labels)) do table.insert(groups[stratified and label or 1], i) end
   return groups
 end
 
@@ -190,11 +190,11 @@ end
 
 ---- Labels ----
 
-local function check_map(set, map)
+local function check_map(self, map)
   local known = {}
-  for _, name in ipairs(set.classes) do known[name] = true end
+  for _, name in ipairs(self.classes) do known[name] = true end
   for name, to in pairs(map) do
-    if not known[name] then errors.raise("map_labels: there is no class '%s'%s", name, errors.hint(name, set.classes)) end
+    if not known[name] then errors.raise("map_labels: there is no class '%s'%s", name, errors.hint(name, self.classes)) end
     if to ~= false and type(to) ~= "string" then
       errors.raise("map_labels: '%s' must become a name, or false, got %s", name, type(to))
     end
@@ -217,7 +217,7 @@ function Set:map_labels(map)
     or self:subset(function(_, class) return map[class] ~= false end)
   local labels = create.totable(rest.labels)
   for i, label in ipairs(labels) do labels[i] = number[new_name[label]] end
-  return new { images = rest.images, labels = labels, classes = classes, paths = rest.paths, skipped = rest.skipped }
+  return set { images = rest.images, labels = labels, classes = classes, paths = rest.paths, skipped = rest.skipped }
 end
 
-return setmetatable({ Set = Set }, { __call = function(_, fields) return new(fields) end })
+return set

@@ -138,7 +138,7 @@ end
 --- are alike, so neither a frame nor the mean of all tells which).
 ---@param options table|nil
 ---@return Set  images u8 count x 1 x size x size, or count x T x 1 x size x size
-return function(options)
+local function synthetic(options)
   local o = check_options(options)
   local draw = o.task == "direction" and draw_direction_sequence or o.sequences and draw_expression_sequence or draw_still
   local frames, labels = o.sequences or 1, {}
@@ -150,3 +150,5 @@ return function(options)
   if o.sequences then images = view.reshape(images, o.count, frames, 1, o.size, o.size) end
   return new_set { images = images, labels = labels, classes = o.classes }
 end
+
+return synthetic
