@@ -23,7 +23,8 @@ feral.files.mkdir(options.out)
 -- 1. Data. Each drawn face has its own head, pose and light; sample i depends on the seed and i alone.
 print "1. Drawing faces"
 local faces = data.synthetic { count = options.count, size = 48, seed = options.seed }
-local unseen = data.synthetic { count = 700, size = 48, seed = options.seed + 1000 }
+local validation = data.synthetic { count = 350, size = 48, seed = options.seed + 1000 } -- to choose the best epoch by
+local unseen = data.synthetic { count = 700, size = 48, seed = options.seed + 2000 } -- to score, once
 print(faces)
 
 -- 2. A network: three stages of convolution, batch norm, ReLU and pooling, then a dense layer.
@@ -41,11 +42,10 @@ print "\n3. Training"
 local loader = data.loader(faces, {
   batch = 64, seed = options.seed, augment = feral.augment.new { rotation = 8, shift = 0.06, zoom = 0.08, mirror = 0.5 },
 })
+local optimizer = optim.Adam(net:parameters())
 train.fit(net, {
-  train = loader,
-  validation = data.loader(unseen, { batch = 100, shuffle = false }),
-  epochs = options.epochs,
-  optimizer = optim.Adam(net:parameters(), { lr = 2e-3 }),
+  train = loader, validation = data.loader(validation, { batch = 100, shuffle = false }), epochs = options.epochs,
+  optimizer = optimizer, schedule = optim.schedule.onecycle(optimizer, 4e-3, options.epochs),
 })
 
 -- 4. The score, on faces that were not trained on.
