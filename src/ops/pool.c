@@ -222,6 +222,11 @@ static PoolGeometry check_geometry(lua_State *L, const char *op, int arg, const 
   return g;
 }
 
+static void check_four(lua_State *L, int arg, long shape[TENSOR_MAX_DIMS]) {
+  luaL_checktype(L, arg, LUA_TTABLE);
+  if (tensor_check_shape(L, arg, shape) != 4) tensor_error(L, "pooling: a shape of 4 sizes expected");
+}
+
 static Tensor *push_output(lua_State *L, const PoolGeometry *g, DType dtype) {
   return tensor_push(L, dtype, 4, (long[]){g->n, g->c, g->oh, g->ow}, LAYOUT_IMAGE);
 }
@@ -252,7 +257,7 @@ static int l_backward(lua_State *L) {
   long shape[TENSOR_MAX_DIMS];
   const Tensor *dy = tensor_check_real(L, 1, "pooling: gradient", 4);
   lua_settop(L, 4);
-  luaL_argcheck(L, lua_istable(L, 3) && tensor_check_shape(L, 3, shape) == 4, 3, "a shape of 4 sizes expected");
+  check_four(L, 3, shape);
   PoolGeometry g = check_geometry(L, "pooling", 2, shape);
   const Tensor *at = tensor_opt_real(L, 4, "pooling: positions", 4);
   const Tensor *y = push_output(L, &g, DTYPE_U8); /* what shapes must be */
@@ -267,8 +272,8 @@ static int l_backward(lua_State *L) {
 
 /* global_mean(x) -> y;  x N x C x H x W, y N x C */
 static int l_global_mean(lua_State *L) {
-  const Tensor *x = tensor_check_real(L, 1, "global_avg_pool: input", 4);
-  x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
+  tensor_check_real(L, 1, "global_avg_pool: input", 4);
+  const Tensor *x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   Tensor *y = tensor_push(L, DTYPE_REAL, 2, x->shape, LAYOUT_ROWS);
   global_mean(x->shape[0], x->shape[2] * x->shape[3], x->shape[1], x->data, y->data);
   return 1;
@@ -279,7 +284,7 @@ static int l_global_mean_backward(lua_State *L) {
   long shape[TENSOR_MAX_DIMS];
   const Tensor *dy = tensor_check_real(L, 1, "global_avg_pool: gradient", 2);
   lua_settop(L, 2);
-  luaL_argcheck(L, lua_istable(L, 2) && tensor_check_shape(L, 2, shape) == 4, 2, "a shape of 4 sizes expected");
+  check_four(L, 2, shape);
   if (dy->shape[0] != shape[0] || dy->shape[1] != shape[1])
     tensor_error(L, "global_avg_pool: the gradient is %s, %Ix%I expected", tensor_describe(L, dy),
                  (lua_Integer)shape[0], (lua_Integer)shape[1]);
