@@ -13,8 +13,8 @@ local options = feral.args.read(arg, {
   usage = "feral examples/sequence.lua [options]",
   about = "Tells whether a moving face is played forwards or backwards: CNN features into an LSTM.",
   options = {
-    { "epochs", value = "N", type = "integer", least = 1, default = 6, about = "passes over the sequences" },
-    { "count", value = "N", type = "integer", least = 20, default = 1600, about = "sequences to train on" },
+    { "epochs", value = "N", type = "integer", least = 1, default = 10, about = "passes over the sequences" },
+    { "count", value = "N", type = "integer", least = 20, default = 2000, about = "sequences to train on" },
     { "seed", value = "N", type = "integer", default = 1, about = "another seed draws other faces" },
   },
 })
@@ -23,7 +23,7 @@ local options = feral.args.read(arg, {
 local function draw(count, seed)
   return data.synthetic { count = count, seed = seed, size = 32, sequences = 8, task = "direction" }
 end
-local sequences, unseen = draw(options.count, options.seed), draw(400, options.seed + 1000)
+local sequences, unseen = draw(options.count, options.seed), draw(800, options.seed + 1000)
 print(sequences)
 
 -- 2. The frames' features. To a convolution a batch of sequences is one long batch of images.
@@ -31,11 +31,12 @@ local FEATURES = 32
 local FrameFeatures = nn.class "FrameFeatures"
 
 function FrameFeatures:init()
-  self:add_child("cnn", nn.Sequential(
-    nn.Conv2d(1, 8, 3, { stride = 2, padding = 1 }), nn.ReLU(),
-    nn.Conv2d(8, 16, 3, { stride = 2, padding = 1 }), nn.ReLU(),
-    nn.Conv2d(16, 32, 3, { stride = 2, padding = 1 }), nn.ReLU(),
-    nn.Flatten(), nn.Linear(32 * 4 * 4, FEATURES), nn.ReLU()))
+  local function stage(inputs, outputs)
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, { stride = 2, padding = 1, bias = false }), nn.BatchNorm(outputs),
+      nn.ReLU())
+  end
+  self:add_child("cnn", nn.Sequential(stage(1, 8), stage(8, 16), stage(16, 32), nn.Flatten(),
+    nn.Linear(32 * 4 * 4, FEATURES), nn.ReLU()))
 end
 
 function FrameFeatures:forward(x) -- N x T x 1 x H x W -> N x T x FEATURES
@@ -71,11 +72,11 @@ local function score(title, class)
   tensor.manual_seed(options.seed)
   local net = class()
   print(("\n%s: %d parameters"):format(title, net:num_parameters()))
+  local optimizer = optim.Adam(net:parameters())
   train.fit(net, {
-    train = data.loader(sequences, { batch = 32, seed = options.seed }),
-    epochs = options.epochs,
-    optimizer = optim.Adam(net:parameters(), { lr = 2e-3 }),
-    clip = 1,
+    train = data.loader(sequences, { batch = 32, seed = options.seed, augment = { mirror = 0.5, shift = 0.05 } }),
+    epochs = options.epochs, optimizer = optimizer,
+    schedule = optim.schedule.onecycle(optimizer, 5e-3, options.epochs), clip = 1,
   })
   return train.score(net, data.loader(unseen, { batch = 100, shuffle = false }), unseen.classes)
 end
