@@ -1,0 +1,33 @@
+local nn = require "feral.nn"
+local ops = require "feral.ops"
+local errors = require "feral.errors"
+
+--- main(x) + skip(x), and an activation of the sum where one is given (He et al. 2016).
+---@class Residual : Module
+local Residual = nn.class "Residual"
+
+---@param main Module
+---@param skip Module|nil  default: x as it is
+---@param options {activation: Module}|nil
+function Residual:init(main, skip, options)
+  if type(skip) == "table" and not skip.forward then skip, options = nil, skip end
+  options = errors.check_options("Residual", options, { activation = false })
+  self:add_child("main", main)
+  if skip then self:add_child("skip", skip) end
+  if options.activation then self:add_child("activation", options.activation) end
+  -- no hole among the arguments that a model file lists
+  if not skip then self.arguments = table.pack(main, options) end
+end
+
+---@param x Tensor
+---@return Tensor  of main(x)'s shape
+--- Raises when main and skip give different shapes.
+function Residual:forward(x)
+  local a, b = self.main(x), self.skip and self.skip(x) or x
+  local shape, other = table.concat(a.shape, "x"), table.concat(b.shape, "x")
+  if shape ~= other then errors.raise("Residual: main gives %s, %s %s", shape, self.skip and "skip" or "the input is", other) end
+  local sum = ops.add(a, b)
+  return self.activation and self.activation(sum) or sum
+end
+
+return Residual
