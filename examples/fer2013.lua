@@ -19,7 +19,7 @@ local options = feral.args.read(arg, {
     { "net", value = "NAME", choices = nets.names, default = "vgg", about = "which network" },
     { "batch", value = "N", type = "integer", least = 2, default = 64, about = "images a step" },
     { "lr", value = "X", type = "number", default = 0.02, about = "largest learning rate" },
-    { "smoothing", value = "X", type = "number", default = 0.1, about = "of labels, 0 to 1" },
+    { "smoothing", value = "X", type = "number", default = 0.1, about = "of labels, in a run of 15 epochs or more" },
     { "save", value = "FILE", about = "where the model goes" },
     { "resume", value = "FILE", about = "keep the state in FILE and go on from it" },
   },
@@ -29,12 +29,18 @@ feral.tensor.manual_seed(options.seed)
 local sets = assert(data.fer2013(options.dir))
 print(sets.train)
 
+-- Augmentation and smoothing keep a long training from learning the images by heart; a short one has no time for that.
+local strength = math.min(1, options.epochs / 15)
+
 local net = nets.make(options.net, #sets.train.classes, { size = 48 })
 print(("%s: %d parameters"):format(options.net, net:num_parameters()))
 
 local loader = data.loader(sets.train, {
   batch = options.batch, seed = options.seed, drop_last = true,
-  augment = feral.augment.new { rotation = 12, shift = 0.1, zoom = 0.12, mirror = 0.5, brightness = 0.1, contrast = 0.15 },
+  augment = feral.augment.new {
+    rotation = 12 * strength, shift = 0.1 * strength, zoom = 0.12 * strength, mirror = 0.5,
+    brightness = 0.1 * strength, contrast = 0.15 * strength,
+  },
 })
 local test = data.loader(sets.test, { batch = 128, shuffle = false })
 
@@ -43,7 +49,7 @@ local history = train.fit(net, {
   train = loader, validation = test, epochs = options.epochs,
   optimizer = optimizer,
   schedule = optim.schedule.onecycle(optimizer, options.lr, options.epochs),
-  smoothing = options.smoothing,
+  smoothing = options.smoothing * strength,
   checkpoint = options.resume, resume = options.resume ~= nil,
 })
 

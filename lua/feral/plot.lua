@@ -31,7 +31,8 @@ end
 
 --- A contact sheet: images in rows, each with a line of text under it.
 ---@param images Tensor|Tensor[]  u8 M x C x H x W, or a list of u8 C x H x W of one size
----@param options {columns: integer, scale: integer, labels: string[], colors: table[]}|nil  text and its colour {r, g, b} for each image
+---@param options {columns: integer, scale: integer, labels: string[], colors: table[]}|nil  text and its colour {r, g, b}
+---  for each image
 ---@return Tensor  u8 3 x H' x W'
 function plot.grid(images, options)
   local o = errors.check_options("plot.grid", options, { columns = false, scale = 2, labels = false, colors = {} })

@@ -59,7 +59,7 @@ static int check_new_shape(lua_State *L, int arg, const Tensor *t, long shape[TE
 
 /* reshape(t, sizes...) -> a view where the memory allows it, else a copy. */
 static int l_reshape(lua_State *L) {
-  long shape[TENSOR_MAX_DIMS], stride[TENSOR_MAX_DIMS];
+  long shape[TENSOR_MAX_DIMS] = {0}, stride[TENSOR_MAX_DIMS];
   const Tensor *t = tensor_check(L, 1);
   int ndim = check_new_shape(L, 2, t, shape);
   if (reshape_strides(t, ndim, shape, stride)) {

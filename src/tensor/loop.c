@@ -107,7 +107,7 @@ void loop_run(int count, const Tensor *const *operands, LoopRow row, const void 
     if (operands[0]->shape[d] > 1) insert_dim(&loop, operands, d);
   if (loop.ndim == 0) loop.shape[loop.ndim++] = 1; /* a single number; its steps are 0 */
   merge_dims(&loop);
-  char *at[LOOP_MAX_OPERANDS];
+  char *at[LOOP_MAX_OPERANDS] = {NULL};
   for (int k = 0; k < count; k++) at[k] = operands[k]->data;
   int pieces = tensor_numel(operands[0]) >= 2 * PARALLEL_MIN ? omp_get_max_threads() : 1;
 #pragma omp parallel for num_threads(pieces) if (pieces > 1)
