@@ -120,7 +120,7 @@ static void exchange(const void *settings, const Memory *memory) {
   real *restrict a = memory->p, *restrict b = memory->state[0];
   for (long i = 0; i < memory->n; i++) {
     real t = a[i];
-    a[i] = b[i];
+    a[i] = b[i]; /* NOLINT(clang-analyzer-core.NullDereference): l_exchange sets it */
     b[i] = t;
   }
 }

@@ -89,7 +89,7 @@ static void advance(const Loop *loop, char *const *from, char **to, int d, long 
 }
 
 static void walk(const Loop *loop, int d, long first, long last, char *const *at, LoopRow row, const void *context) {
-  char *here[LOOP_MAX_OPERANDS];
+  char *here[LOOP_MAX_OPERANDS] = {NULL};
   if (d == loop->ndim - 1 || d == TENSOR_MAX_DIMS - 1) {
     advance(loop, at, here, d, first);
     row(last - first, here, loop->step[d], context);
