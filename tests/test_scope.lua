@@ -93,6 +93,18 @@ function T.test_free_lists_of_old_sizes_are_given_up()
   lu.assertTrue(tensor.memory().recycled < 40 * 4000000 / 2)
 end
 
+function T.test_headers_of_released_tensors_do_not_pile_up_beside_large_tensors()
+  local large = tensor.zeros(50000000)
+  collectgarbage()
+  local before = tensor.memory().live
+  for _ = 1, 30000 do
+    local _s <close> = tensor.scope()
+    for _ = 1, 5 do tensor.zeros(1) end
+  end
+  lu.assertTrue(tensor.memory().live - before < 20000000, "garbage piled up")
+  lu.assertEquals(large:size(1), 50000000)
+end
+
 function T.test_the_cap_is_an_ordinary_error()
   collectgarbage()
   tensor.memory_cap(tensor.memory().live + 10000000)

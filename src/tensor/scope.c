@@ -15,6 +15,7 @@ typedef struct Heap {
   int depth;       /* of the innermost scope; 0: none */
   size_t in_use;   /* bytes of storages that scopes own */
   size_t recycled; /* bytes in free lists */
+  long headers;    /* released since the last collection: garbage that the collector thinks little of */
 } Heap;
 
 typedef struct Scope {
@@ -23,7 +24,7 @@ typedef struct Scope {
 } Scope;
 
 enum { FREE_LISTS = 1, INNERMOST = 2, RECORDED = 1, OUTER = 2, NEXT_FREE = 1, RECYCLED = -1 };
-enum { ALIGNMENT = 64, RECYCLED_LEAST = 64 << 20 };
+enum { ALIGNMENT = 64, RECYCLED_LEAST = 64 << 20, HEADERS_MOST = 20000 };
 static const char heap_key = 'h';
 static const char *const scope_type = "feral.scope";
 
@@ -160,6 +161,7 @@ static void release_tensor(lua_State *L, Heap *heap, int depth) {
   Tensor *t = lua_touserdata(L, -1);
   if (t->data == NULL) return;
   Storage *storage = push_storage_of(L);
+  heap->headers++;
   t->data = NULL;
   lua_pushnil(L);
   lua_setiuservalue(L, -3, 1);
@@ -196,6 +198,14 @@ static bool is_returned(lua_State *L, const Tensor *t, int first, int last) {
   return false;
 }
 
+/* The collector waits until memory has doubled, which beside large storages is long: the headers of released tensors and
+   what hangs on them (the tape) would pile up. So it runs when there are many, at the end of an outermost scope. */
+static void collect_headers(lua_State *L, Heap *heap) {
+  if (heap->depth > 0 || heap->headers < HEADERS_MOST || !lua_gc(L, LUA_GCISRUNNING)) return;
+  heap->headers = 0;
+  lua_gc(L, LUA_GCCOLLECT);
+}
+
 /* Closes the scope at 'index'; tensors at stack indices first..last go to the scope around. */
 static void close_scope(lua_State *L, int index, int first, int last) {
   Scope *scope = lua_touserdata(L, index);
@@ -221,6 +231,7 @@ static void close_scope(lua_State *L, int index, int first, int last) {
   lua_settop(L, heap_index - 1);
   lua_pushnil(L);
   lua_setiuservalue(L, index, RECORDED);
+  collect_headers(L, heap);
 }
 
 /* Closes the open scope at index 1, and before it those opened inside it that an error or a coroutine left open. */
