@@ -7,9 +7,9 @@
 
 #include "../base/parallel.h"
 #include "../base/rng.h"
-#include "images.h"
-#include "pixels.h"
-#include "warp.h"
+#include "../tensor/images.h"
+#include "../kernels/pixels.h"
+#include "../kernels/warp.h"
 
 /* ---- kernels ---- */
 

@@ -7,7 +7,7 @@
 
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
-#include "images.h"
+#include "../tensor/images.h"
 
 /* ---- kernels ---- */
 

@@ -6,9 +6,9 @@
 
 #include "../base/alloc.h"
 #include "../base/files.h"
-#include "codec.h"
-#include "images.h"
-#include "pixels.h"
+#include "../kernels/codec.h"
+#include "../tensor/images.h"
+#include "../kernels/pixels.h"
 
 enum { FILE_MOST = 512 << 20 };
 

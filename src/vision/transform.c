@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "../base/parallel.h"
-#include "images.h"
-#include "pixels.h"
-#include "resize.h"
-#include "warp.h"
+#include "../tensor/images.h"
+#include "../kernels/pixels.h"
+#include "../kernels/resize.h"
+#include "../kernels/warp.h"
 
 /* ---- kernels ---- */
 

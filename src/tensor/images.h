@@ -5,7 +5,7 @@
 #ifndef FERAL_IMAGES_H
 #define FERAL_IMAGES_H
 
-#include "../tensor/tensor.h"
+#include "tensor.h"
 
 /* The image or batch at 'arg', checked, then pushed as a batch with channels last: itself, a view, or a copy. */
 const Tensor *images_push(lua_State *L, int arg, const char *op);
