@@ -12,7 +12,7 @@
 #include "conv_gather.h"
 #include "conv_methods.h"
 
-enum { PIXELS_MOST = 8, VECTORS_MOST = 4, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4 };
+enum { PIXELS_MOST = 8, VECTORS_MOST = 4, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4, PACKED = 16 };
 
 /* Vectors and pixels of a block: sums, weights and one input fit the registers. */
 enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3 };
@@ -135,19 +135,26 @@ static Work work_for(const Gather *g) {
   return k;
 }
 
-/* Vector 'v' of a block of all weights of a group: panel (depth,count,VLANES) */
-static void pack_vector(const Gather *g, const LaneBlock *block, long v, const real *w, real *panel) {
-  long lanes = g->cout < lane_width(block) ? g->cout : lane_width(block);
+/* Input channels 'first' to 'end' of vector 'v' of a block of a group's weights: panel (depth,count,VLANES) */
+static void pack_channels(const Gather *g, const LaneBlock *block, long v, long first, long end, const real *w,
+                          real *panel) {
+  long lanes = g->cout < lane_width(block) ? g->cout : lane_width(block), taps = g->y.taps * g->x.taps;
   w += lane_first(g->cout, block, v) * g->weight_out;
-  for (long c = 0; c < g->cin; c++)
-    for (long ty = 0; ty < g->y.taps; ty++)
-      for (long tx = 0; tx < g->x.taps; tx++) {
-        long tap = (g->y.tap + ty * g->y.tap_step) * g->kw + g->x.tap + tx * g->x.tap_step;
-        const real *from = w + c * g->weight_in + tap;
-        real *to = panel + (((ty * g->x.taps + tx) * g->cin + c) * block->count + v) * VLANES;
-        for (long lane = 0; lane < lanes; lane++) to[lane] = from[lane * g->weight_out];
-        for (long lane = lanes; lane < VLANES; lane++) to[lane] = 0;
-      }
+  for (long t = 0; t < taps; t++) {
+    long row = g->y.tap + t / g->x.taps * g->y.tap_step, column = g->x.tap + t % g->x.taps * g->x.tap_step;
+    for (long c = first; c < end; c++) {
+      const real *from = w + c * g->weight_in + row * g->kw + column;
+      real *to = panel + ((t * g->cin + c) * block->count + v) * VLANES;
+      for (long lane = 0; lane < lanes; lane++) to[lane] = from[lane * g->weight_out];
+      for (long lane = lanes; lane < VLANES; lane++) to[lane] = 0;
+    }
+  }
+}
+
+/* A few channels at a time, so that all taps of theirs stay in cache. */
+static void pack_vector(const Gather *g, const LaneBlock *block, long v, const real *w, real *panel) {
+  for (long c = 0; c < g->cin; c += PACKED)
+    pack_channels(g, block, v, c, c + PACKED < g->cin ? c + PACKED : g->cin, w, panel);
 }
 
 static void pack_block(const Work *k, const real *w, const real *bias, long group, long index, real *scratch) {
