@@ -56,7 +56,7 @@ function csv.lines(path)
       end
       number = number + 1
       if number == 1 then line = line:gsub("^\xEF\xBB\xBF", "") end
-      line = line:gsub("\r$", "")
+      if line:byte(-1) == 13 then line = line:sub(1, -2) end -- the carriage return of Windows' files
       if line:find("%S") then return number, line end
     end
   end
