@@ -35,10 +35,23 @@ local function where(level)
   return line or "", path, kind
 end
 
+local attempts = 0
+
+--- Calls f as pcall does, but what the library raises comes as its bare message: for the world's mistakes, which are found out
+--- by trying, and in which the script's line has no part.
+---@param f function
+---@return boolean, ...
+function errors.attempt(f, ...)
+  attempts = attempts + 1
+  local _done <close> = setmetatable({}, { __close = function() attempts = attempts - 1 end })
+  return pcall(f, ...)
+end
+
 --- Adds the script's line and the layer's path to a message.
 ---@param message string
 ---@return string
 function errors.locate(message)
+  if attempts > 0 then return message end
   local line, path, kind = where(3)
   if path then message = ("%s\n  in layer %s (%s)"):format(message, path, kind) end
   return line .. message

@@ -13,8 +13,11 @@ local create = require "feral.core.create"
 local ops = require "feral.ops"
 local errors = require "feral.errors"
 local preprocess = require "feral.preprocess"
+local scope = require "feral.core.scope"
 
 local model = {}
+
+local SLACK = 64 << 20 -- bytes beside the numbers
 
 ---@class Model
 ---@field net Module
@@ -24,13 +27,23 @@ local model = {}
 local Model = {}
 Model.__index = Model
 
+local function is_list_of_strings(value)
+  if type(value) ~= "table" or #value == 0 then return false end
+  for key, v in pairs(value) do
+    if math.type(key) ~= "integer" or type(v) ~= "string" then return false end
+  end
+  return true
+end
+
 --- Puts a network together with its classes and preprocessing.
 ---@param net Module
 ---@param options {classes: string[], preprocessing: table, card: table|nil}
 ---@return Model
 function model.new(net, options)
   options = errors.check_options("model.new", options, { classes = false, preprocessing = false, card = {} })
+  if type(net) ~= "table" or not net.parameter_names then errors.raise("model.new: a network expected, got %s", type(net)) end
   if not options.classes then errors.raise("model.new: option 'classes' is missing: a list of names") end
+  if not is_list_of_strings(options.classes) then errors.raise("model.new: classes must be a list of names") end
   if not options.preprocessing then errors.raise("model.new: option 'preprocessing' is missing (a data set's or loader's)") end
   return setmetatable({
     net = net, classes = options.classes, card = options.card,
@@ -49,20 +62,33 @@ function Model:save(path)
   return safetensors.save(path, self.net:state(), { feral_model = json.encode(header) })
 end
 
-local function is_list_of_strings(value)
-  if type(value) ~= "table" or #value == 0 then return false end
-  for _, v in ipairs(value) do
-    if type(v) ~= "string" then return false end
-  end
-  return true
+--- The header's parts as model.new takes them, or nil and what is wrong with them.
+local function check_header(text)
+  local header, message = json.decode(text)
+  if type(header) ~= "table" then return nil, "its model header is damaged: " .. (message or "no object") end
+  if header.version ~= 1 then return nil, ("a model of version %s, this feral reads 1"):format(tostring(header.version)) end
+  if not is_list_of_strings(header.classes) then return nil, "its list of classes is damaged" end
+  if header.card ~= nil and type(header.card) ~= "table" then return nil, "its card is damaged" end
+  local fits, preprocessing = errors.attempt(preprocess.check, header.preprocessing)
+  if not fits then return nil, preprocessing end
+  return { architecture = header.architecture, classes = header.classes, preprocessing = preprocessing, card = header.card or {} }
 end
 
---- Builds the network without using up random numbers of the script that loads it.
-local function build(architecture)
-  local before = random.state()
-  local net, message = nn.build(architecture)
+--- The network in these tensors. Building it uses up no random numbers of the script that loads it, and no more memory than
+--- the tensors call for: a damaged size in the architecture must not ask for all there is.
+local function build(architecture, tensors)
+  local before, memory, bytes = random.state(), scope.memory(), 0
+  for _, t in pairs(tensors) do bytes = bytes + t:numel() * 8 end
+  local enough = memory.live and memory.live + 2 * bytes + SLACK
+  if enough and (memory.cap == 0 or enough < memory.cap) then scope.memory_cap(enough) end
+  local made, net, message = errors.attempt(nn.build, architecture)
+  if enough then scope.memory_cap(memory.cap) end
   random.set_state(before)
-  return net, message
+  if not made then return nil, net end
+  if message or type(net) ~= "table" or not net.parameter_names then return nil, message or "its architecture is damaged" end
+  local fits, problem = errors.attempt(net.load_state, net, tensors)
+  if not fits then return nil, problem end
+  return net:eval()
 end
 
 --- Reads a model file.
@@ -72,18 +98,12 @@ function model.load(path)
   local tensors, metadata = safetensors.load(path)
   if not tensors then return nil, metadata end
   if type(metadata.feral_model) ~= "string" then return nil, ("%s: tensors, but no feral model"):format(path) end
-  local header, message = json.decode(metadata.feral_model)
-  if type(header) ~= "table" then return nil, ("%s: its model header is damaged: %s"):format(path, message or "no object") end
-  if header.version ~= 1 then return nil, ("%s: a model of version %s, this feral reads 1"):format(path, header.version) end
-  if not is_list_of_strings(header.classes) then return nil, ("%s: its list of classes is damaged"):format(path) end
-  local checked, preprocessing = pcall(preprocess.check, header.preprocessing)
-  if not checked then return nil, ("%s: %s"):format(path, preprocessing) end
-  local net, wrong = build(header.architecture)
-  if not net or not net.load_state then return nil, ("%s: %s"):format(path, wrong or "its architecture is damaged") end
-  local fits, problem = pcall(net.load_state, net, tensors)
-  if not fits then return nil, ("%s: %s"):format(path, problem) end
+  local header, message = check_header(metadata.feral_model)
+  if not header then return nil, ("%s: %s"):format(path, message) end
+  local net, problem = build(header.architecture, tensors)
+  if not net then return nil, ("%s: %s"):format(path, problem) end
   return setmetatable({
-    net = net:eval(), classes = header.classes, preprocessing = preprocessing, card = header.card or {},
+    net = net, classes = header.classes, preprocessing = header.preprocessing, card = header.card,
   }, Model)
 end
 

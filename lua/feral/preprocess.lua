@@ -19,7 +19,7 @@ local function is_whole(n, least, most) return math.type(n) == "integer" and n >
 
 local function is_finite(n) return type(n) == "number" and n == n and math.abs(n) < math.huge end
 
---- A copy of the settings; raises when they cannot be.
+--- A copy of the settings. Raises when they cannot be.
 ---@param p Preprocessing
 ---@return Preprocessing
 function preprocess.check(p)
@@ -43,7 +43,8 @@ end
 ---@return Tensor|nil, string|nil  u8 channels x height x width, or nil and a message
 function preprocess.bytes(source, p)
   if type(source) == "string" then
-    local loaded, message = image.load(source, { channels = p.channels })
+    -- with the file's own channels: a decoder that is asked for gray rounds otherwise than image.gray
+    local loaded, message = image.load(source)
     if not loaded then return nil, message end
     source = loaded
   end
@@ -63,6 +64,9 @@ end
 ---@return Tensor|nil, string|nil  f32 N x channels x height x width, or nil and a message
 function preprocess.batch(sources, p)
   local images = {}
+  if type(sources) ~= "table" then
+    errors.raise("an image must be a path or a u8 tensor C x H x W, or a list of them, got %s", type(sources))
+  end
   for i, source in ipairs(sources) do
     local bytes, message = preprocess.bytes(source, p)
     if not bytes then return nil, message end

@@ -70,6 +70,7 @@ end
 local function order_entries(header, length)
   local names = {}
   for name in pairs(header) do
+    if type(name) ~= "string" then return nil, "its header is damaged: no object" end
     if name ~= "__metadata__" then names[#names + 1] = name end
   end
   table.sort(names)

@@ -95,6 +95,9 @@ function Module:add_child(name, child)
   if type(child) ~= "table" or not child.forward then
     errors.raise("%s: '%s' must be a layer, got %s", self.kind, name, type(child))
   end
+  if not child.child_names then
+    errors.raise("%s: '%s' is the class %s, not a layer: call it, nn.%s(...)", self.kind, name, child.kind, child.kind)
+  end
   self.child_names[#self.child_names + 1] = name
   self[name] = child
   child.name = name
@@ -146,11 +149,15 @@ function Module:named_parameters() return collect(self, "parameter_names") end
 
 function Module:named_buffers() return collect(self, "buffer_names") end
 
---- All parameters, for an optimiser.
+--- All parameters, for an optimiser. One that stands in two places is there once.
 ---@return Tensor[]
 function Module:parameters()
-  local list = {}
-  for i, pair in ipairs(self:named_parameters()) do list[i] = pair[2] end
+  local list, seen = {}, {}
+  for _, pair in ipairs(self:named_parameters()) do
+    local t = pair[2]
+    if not seen[t] then list[#list + 1] = t end
+    seen[t] = true
+  end
   return list
 end
 
@@ -161,18 +168,33 @@ function Module:state()
   return list
 end
 
---- Copies tensors by their paths into this network. Raises where one is missing or has another shape.
----@param tensors table<string, Tensor>
-function Module:load_state(tensors)
-  local _guard <close> = autograd.no_grad()
-  for _, pair in ipairs(self:state()) do
+--- Raises unless these are the tensors of a state, by their paths.
+local function check_state(state, tensors)
+  local known = {}
+  for _, pair in ipairs(state) do
     local path, own = pair[1], pair[2]
     local given = tensors[path]
     if not given then errors.raise("load_state: there is no tensor '%s'", path) end
     local a, b = table.concat(own.shape, "x"), table.concat(given.shape, "x")
     if a ~= b then errors.raise("load_state: '%s' is %s, the network expects %s", path, b, a) end
-    arith.copy_(own, given)
+    known[path] = true
   end
+  local unknown = {}
+  for path in pairs(tensors) do
+    if not known[path] then unknown[#unknown + 1] = path end
+  end
+  table.sort(unknown)
+  if #unknown > 0 then errors.raise("load_state: the network has no tensor '%s'", unknown[1]) end
+end
+
+--- Copies tensors by their paths into this network. Raises, with nothing changed, where one is missing, has another shape or
+--- is none of the network's.
+---@param tensors table<string, Tensor>
+function Module:load_state(tensors)
+  local _guard <close> = autograd.no_grad()
+  local state = self:state()
+  check_state(state, tensors)
+  for _, pair in ipairs(state) do arith.copy_(pair[2], tensors[pair[1]]) end
   return self
 end
 
@@ -230,11 +252,11 @@ function Module:summary(...)
   local sizes = type((...)) == "table" and (...) or { ... }
   local _open <close> = scope.scope()
   local shapes, was_training = {}, self.training
+  local _restored <close> = setmetatable({}, { __close = function() set_all(self, "training", was_training) end })
   self:eval()
   nn.observe(function(layer, out) shapes[layer] = table.concat(out.shape, "x", 2) end, function()
     autograd.no_grad(self, create.full({ 1, table.unpack(sizes) }, 0))
   end)
-  if was_training then self:train() end
   local lines = { ("%-28s %-16s %-14s %12s"):format("layer", "kind", "output", "parameters") }
   self:walk(function(path, layer)
     if #layer.child_names > 0 and path == "" then return end
@@ -272,13 +294,24 @@ function Module:__tostring()
   return ("%s(%s)"):format(self.kind, table.concat(parts, ", "))
 end
 
+--- A layer's arguments as a list; where there is a nil among them, by their places, since a list in a file has no holes.
+local function describe_arguments(arguments, owner)
+  local list, full = {}, true
+  for i = 1, arguments.n do
+    list[i] = nn.describe(arguments[i], owner)
+    full = full and (arguments[i] ~= nil or i == arguments.n)
+  end
+  if full then return list end
+  local by_place = { count = arguments.n }
+  for i = 1, arguments.n do by_place[tostring(i)] = list[i] end
+  return by_place
+end
+
 --- What a network is made of, as plain data: {kind, arguments}, layers among the arguments as such tables again.
 --- nn.build makes the network from it (with fresh weights).
 function nn.describe(value, owner)
   if type(value) == "table" and value.kind and value.forward then
-    local arguments = {}
-    for i = 1, value.arguments.n do arguments[i] = nn.describe(value.arguments[i], value.kind) end
-    return { kind = value.kind, arguments = arguments }
+    return { kind = value.kind, arguments = describe_arguments(value.arguments, value.kind) }
   elseif type(value) == "table" then
     local copy = {}
     for key, v in pairs(value) do copy[key] = nn.describe(v, owner) end
@@ -289,31 +322,41 @@ function nn.describe(value, owner)
   return value
 end
 
+--- A table with every value built; nil, message where that fails.
+local function build_all(values)
+  local copy = {}
+  for key, v in pairs(values) do
+    local built, message = nn.build(v)
+    if message then return nil, message end
+    copy[key] = built
+  end
+  return copy
+end
+
+local function build_layer(kind, arguments)
+  local class = type(kind) == "string" and nn.find_class(kind)
+  if not class then
+    return nil, ("layer '%s' is unknown%s; if it is your own, make its class (nn.class) before loading"):format(tostring(kind),
+      errors.hint(kind, nn.kinds()))
+  end
+  if type(arguments) ~= "table" then return nil, ("layer %s: its arguments are no list"):format(kind) end
+  local built, message = build_all(arguments)
+  if not built then return nil, message end
+  local list, count = built, #built
+  if math.type(built.count) == "integer" then -- by their places
+    list, count = {}, math.min(built.count, 100)
+    for i = 1, count do list[i] = built[tostring(i)] end
+  end
+  local made, layer = errors.attempt(class, table.unpack(list, 1, count))
+  if not made then return nil, ("layer %s: %s"):format(kind, layer) end
+  return layer
+end
+
 --- Makes the network that nn.describe described. Returns nil, message when a layer is unknown or its arguments are wrong.
 function nn.build(description)
   if type(description) ~= "table" then return description end
-  if description.kind == nil then
-    local copy = {}
-    for key, v in pairs(description) do
-      local built, message = nn.build(v)
-      if message then return nil, message end
-      copy[key] = built
-    end
-    return copy
-  end
-  local class = type(description.kind) == "string" and nn.find_class(description.kind)
-  if not class then
-    return nil, ("layer '%s' is unknown: if it is your own, make its class (nn.class) before loading"):format(description.kind)
-  end
-  local arguments = {}
-  for i, v in ipairs(description.arguments or {}) do
-    local built, message = nn.build(v)
-    if message then return nil, message end
-    arguments[i] = built
-  end
-  local made, layer = pcall(class, table.unpack(arguments))
-  if not made then return nil, ("layer %s: %s"):format(description.kind, layer) end
-  return layer
+  if description.kind == nil then return build_all(description) end
+  return build_layer(description.kind, description.arguments or {})
 end
 
 return setmetatable(nn, {

@@ -6,7 +6,7 @@ local Sequential = nn.class "Sequential"
 
 ---@param ... Module
 function Sequential:init(...)
-  for i, layer in ipairs { ... } do self:add_child(tostring(i), layer) end
+  for i = 1, select("#", ...) do self:add_child(tostring(i), (select(i, ...))) end
 end
 
 function Sequential:forward(x)
