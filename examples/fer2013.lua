@@ -18,7 +18,7 @@ local options = feral.args.read(arg, {
     { "seed", value = "N", type = "integer", default = 1, about = "of weights, order and augmentation" },
     { "net", value = "NAME", choices = nets.names, default = "vgg", about = "which network" },
     { "batch", value = "N", type = "integer", least = 2, default = 64, about = "images a step" },
-    { "lr", value = "X", type = "number", default = 0.02, about = "largest learning rate" },
+    { "lr", value = "X", type = "number", default = 0.01, about = "largest learning rate" },
     { "smoothing", value = "X", type = "number", default = 0.1, about = "of labels, in a run of 15 epochs or more" },
     { "save", value = "FILE", about = "where the model goes" },
     { "resume", value = "FILE", about = "keep the state in FILE and go on from it" },

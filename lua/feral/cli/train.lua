@@ -14,7 +14,7 @@ local train_verb = {
     { "epochs", value = "N", type = "integer", least = 1, default = 30, about = "passes over the images" },
     { "size", value = "N", type = "integer", least = 8, default = 48, about = "images are resized to N x N" },
     { "batch", value = "N", type = "integer", least = 2, default = 64, about = "images a step" },
-    { "lr", value = "X", type = "number", least = 0, default = 0.02, about = "largest learning rate" },
+    { "lr", value = "X", type = "number", least = 0, default = 0.01, about = "largest learning rate" },
     { "seed", value = "N", type = "integer", default = 1, about = "of weights, order, augmentation and split" },
     { "validation", value = "X", type = "number", least = 0, default = 0.15,
       about = "share of the images to validate on where there is no DIR/test" },
