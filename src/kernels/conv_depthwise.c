@@ -52,8 +52,7 @@ static long common_period(long channels) {
   return period;
 }
 
-/* Pieces of whole vectors up to 'whole', then those of the rest of the line by powers of two; NULL: only counts them.
- */
+/* Pieces of whole vectors up to 'whole', then those of the line's rest by powers of two; NULL: only counts them. */
 static long cut(const Work *k, long whole, long length, bool line, Piece *pieces) {
   long count = 0, at = 0, pixels = k->g.x.count;
   for (; at + VLANES <= whole; at += VLANES, count++)
@@ -80,10 +79,6 @@ static long cut_rows(Work *k, Piece *pieces) {
 
 /* ---- what a gather needs ---- */
 
-static long reserve_longs(long *size, long count) {
-  return gather_reserve(size, count * (long)(sizeof(long) / sizeof(real)));
-}
-
 static Work work_for(const Gather *g, bool sums) {
   Work k = {.g = *g, .taps = g->y.taps * g->x.taps};
   long rows = TILE_ROWS * g->x.size * g->in_c;
@@ -94,23 +89,19 @@ static Work work_for(const Gather *g, bool sums) {
   k.weights = gather_reserve(&k.size, k.taps * k.period);
   k.starts = gather_reserve(&k.size, k.period);
   k.sums = gather_reserve(&k.size, k.parts * k.taps * k.period);
-  k.pieces = reserve_longs(&k.size, k.piece_count * (long)(sizeof(Piece) / sizeof(long)));
-  k.tap_at = reserve_longs(&k.size, k.taps);
-  k.row_in = reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
-  k.row_out = reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
+  k.pieces = gather_reserve_longs(&k.size, k.piece_count * (long)(sizeof(Piece) / sizeof(long)));
+  k.tap_at = gather_reserve_longs(&k.size, k.taps);
+  k.row_in = gather_reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
+  k.row_out = gather_reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
   k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
   return k;
 }
 
-static const long *longs(const real *scratch, long position) {
-  return (const long *)(scratch + position);
-}
-
 static void fill_tables(Work *k, real *scratch) {
   const Gather *g = &k->g;
-  long *in = (long *)(scratch + k->row_in), *out = (long *)(scratch + k->row_out);
+  long *in = gather_longs(scratch, k->row_in), *out = gather_longs(scratch, k->row_out);
   cut_rows(k, (Piece *)(scratch + k->pieces));
-  gather_tap_offsets(g, (long *)(scratch + k->tap_at));
+  gather_tap_offsets(g, gather_longs(scratch, k->tap_at));
   for (long n = 0; n < k->tiling.images; n++)
     for (long row = 0; row < k->tiling.rows; row++) {
       *in++ = (n * g->y.size + row * g->y.in_step) * g->x.size * g->in_c;
@@ -135,13 +126,13 @@ typedef struct Row {
   const Work *work;
   const real *x;
   real *y;
-  const real *scratch;
+  real *scratch;
 } Row;
 
 /* y = start + the sum over taps of x w, for 'points' vectors of 'lanes' lanes from number 'at' of the row on */
 INLINE void sum_points(const Row *r, const Piece *piece, long at, long out, const int points, const int lanes) {
   const Work *k = r->work;
-  const long *tap_at = longs(r->scratch, k->tap_at);
+  const long *tap_at = gather_longs(r->scratch, k->tap_at);
   const real *w = r->scratch + k->weights + piece->weight;
   vreal sum[POINTS_MOST], start = vload_part(r->scratch + k->starts + piece->weight, lanes);
 #pragma GCC unroll 6
@@ -194,7 +185,7 @@ static void run_gather(const Gather *g, const real *x, const real *w, const real
     const real *from = gather_input(g, &tile, x, scratch + k.buffers + omp_get_thread_num() * k.tiling.buffer);
     real *to = gather_output(g, &tile, y);
     for (long row = 0; row < tile.images * tile.rows; row++) {
-      Row r = {&k, from + longs(scratch, k.row_in)[row], to + longs(scratch, k.row_out)[row], scratch};
+      Row r = {&k, from + gather_longs(scratch, k.row_in)[row], to + gather_longs(scratch, k.row_out)[row], scratch};
       sum_row(&r);
     }
   }
@@ -206,20 +197,20 @@ typedef struct Rows {
   const Work *work;
   const real *x, *dy;
   long count;
-  const real *scratch;
+  real *scratch;
 } Rows;
 
 /* sums (taps,period) of a piece: adds dy x over all rows of a tile, for 'count' taps at a time in registers */
 INLINE void add_taps(const Rows *r, const Piece *piece, long first, const int count, const int lanes, real *sums) {
   const Work *k = r->work;
-  const long *tap_at = longs(r->scratch, k->tap_at) + first;
+  const long *tap_at = gather_longs(r->scratch, k->tap_at) + first;
   vreal sum[TAPS_MOST];
 #pragma GCC unroll 9
   for (int t = 0; t < count; t++) sum[t] = (vreal){0};
   for (long row = 0; row < r->count; row++) {
-    const real *dy = r->dy + longs(r->scratch, k->row_out)[row] + piece->at, *x[TAPS_MOST];
+    const real *dy = r->dy + gather_longs(r->scratch, k->row_out)[row] + piece->at, *x[TAPS_MOST];
 #pragma GCC unroll 9
-    for (int t = 0; t < count; t++) x[t] = r->x + longs(r->scratch, k->row_in)[row] + piece->at + tap_at[t];
+    for (int t = 0; t < count; t++) x[t] = r->x + gather_longs(r->scratch, k->row_in)[row] + piece->at + tap_at[t];
     long at = 0;
     for (long left = piece->points; left > 0; left--, at += k->in_step, dy += k->out_step) {
       vreal slope = vload_part(dy, lanes);

@@ -1,7 +1,6 @@
 /*
-** conv_direct.c -- direct convolution, forward and the gradient of the input, both as gathers (conv_gather.h).
-** The innermost kernel keeps a block of pixels x vectors of output channels in registers while it runs over taps and
-*input
+** conv_direct.c -- direct convolution, forward and the gradient of the input, both as gathers (conv_gather.h). The
+** innermost kernel keeps a block of pixels x vectors of output channels in registers while it runs over taps and input
 ** channels: V vectors of weights and P broadcast inputs make P V multiply-adds. The weights are packed so that a block
 ** reads them in one stream: for every V vectors of output channels, [tap][input channel][V vectors].
 */
@@ -14,9 +13,11 @@
 
 enum { PIXELS_MOST = 8, VECTORS_MOST = 4, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4, PACKED = 16 };
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* Vectors and pixels of a block: sums, weights and one input fit the registers. */
 enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3 };
-static inline __attribute__((always_inline)) int block_pixels(int vectors) {
+INLINE int block_pixels(int vectors) {
   return vectors == 1 ? 8 : vectors == 3 && VREGISTERS < 32 ? 4 : 6;
 }
 
@@ -32,8 +33,7 @@ typedef struct Block {
 
 /* ---- the innermost kernel ---- */
 
-static inline __attribute__((always_inline)) void store_block(const Block *b, const int vectors,
-                                                              vreal sum[PIXELS_MOST][VECTORS_MOST]) {
+INLINE void store_block(const Block *b, const int vectors, vreal sum[PIXELS_MOST][VECTORS_MOST]) {
 #pragma GCC unroll 8
   for (int p = 0; p < block_pixels(vectors); p++) {
     if (p >= b->pixels) return;
@@ -47,7 +47,7 @@ static inline __attribute__((always_inline)) void store_block(const Block *b, co
   }
 }
 
-static inline __attribute__((always_inline)) void sum_block(const Block *b, const int vectors) {
+INLINE void sum_block(const Block *b, const int vectors) {
   const real *w = b->w, *x[PIXELS_MOST];
   vreal sum[PIXELS_MOST][VECTORS_MOST];
 #pragma GCC unroll 8
@@ -130,7 +130,7 @@ static Work work_for(const Gather *g) {
   k.tile_pixels = k.tiling.images * k.tiling.rows * g->x.count;
   k.panels = gather_reserve(&k.size, g->groups * k.vectors * k.depth * VLANES);
   k.starts = gather_reserve(&k.size, g->groups * k.vectors * VLANES);
-  k.tables = gather_reserve(&k.size, (k.runs.count + 2 * k.tile_pixels) * (long)(sizeof(long) / sizeof(real)));
+  k.tables = gather_reserve_longs(&k.size, k.runs.count + 2 * k.tile_pixels);
   k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
   return k;
 }
@@ -207,9 +207,9 @@ static void run_block(Block b, const LaneBlock *block, long pixels, long whole) 
   }
 }
 
-static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, const real *scratch) {
+static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, real *scratch) {
   const Gather *g = &k->g;
-  const long *run_at = (const long *)(scratch + k->tables);
+  const long *run_at = gather_longs(scratch, k->tables);
   Block b = {.run_at = run_at, .runs = k->runs, .in_at = run_at + k->runs.count, .lanes = g->cout};
   b.out_at = b.in_at + k->tile_pixels;
   for (long i = 0; i < g->groups * k->blocks; i++) {
@@ -226,7 +226,7 @@ static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, co
 
 static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
   Work k = work_for(g);
-  long *tables = (long *)(scratch + k.tables);
+  long *tables = gather_longs(scratch, k.tables);
   bool many =
       (double)g->images * (double)(g->y.count * g->x.count) * (double)(k.depth + 1) * (double)g->out_c > 1 << 16;
   gather_run_offsets(g, tables);

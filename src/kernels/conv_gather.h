@@ -1,13 +1,11 @@
 /*
 ** conv_gather.h -- convolution as its direct kernels see it: each pixel written is a sum, over taps, of pixels read
-*times
-** weights. Forward is one gather. The gradient of the input is one for each phase of the stride: pixels whose positions
-** leave the same rest are reached by the same taps. Private to src/kernels/conv_*.c.
+** times weights. Forward is one gather. The gradient of the input is one for each phase of the stride: pixels whose
+** positions leave the same rest are reached by the same taps. Private to src/kernels/conv*.c.
 **
 ** A 'tile' is what one thread works on at a time: some rows of one image, or some whole images. Where taps reach over
-*the
-** edge the tile's input is copied between zeros first, so that the inner loops know no edges: a pixel is an offset from
-** the tile's first number, and a tap another one that is added to it.
+** the edge the tile's input is copied between zeros first, so that the inner loops know no edges: a pixel is an offset
+** from the tile's first number, and a tap another one that is added to it.
 */
 #ifndef FERAL_CONV_GATHER_H
 #define FERAL_CONV_GATHER_H
@@ -62,8 +60,7 @@ void gather_tap_offsets(const Gather *g, long *tap_at);
 Runs gather_runs(const Gather *g);
 void gather_run_offsets(const Gather *g, long *run_at);
 
-/* Tiles of at most 'most' reals of input and so many pixels, and smaller ones where there would be fewer than 'wanted'.
- */
+/* Tiles of at most 'most' reals of input and so many pixels; smaller ones where there would be fewer than 'wanted'. */
 Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted);
 /* Rows of input, with zeros, that so many rows of output are made from. */
 long gather_input_rows(const Gather *g, long rows);
@@ -83,6 +80,14 @@ static inline long gather_reserve(long *size, long count) {
   long at = *size;
   *size += (count + 15) / 16 * 16;
   return at;
+}
+
+static inline long gather_reserve_longs(long *size, long count) {
+  return gather_reserve(size, count * (long)(sizeof(long) / sizeof(real)));
+}
+
+static inline long *gather_longs(real *scratch, long position) {
+  return (long *)(scratch + position);
 }
 
 /* ---- channels as vectors ---- */

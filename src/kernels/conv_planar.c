@@ -1,11 +1,8 @@
 /*
 ** conv_planar.c -- direct convolution of few channels, with a stride of 1: vectors lie along rows of pixels, so that
-*their
-** lanes are full however few output channels there are. A tile's input is turned into planes, one a channel, and its
-*output
-** back into pixels, both in cache. A plane's rows follow each other with their zeros between them, so vectors need not
-*end
-** with a row: what they compute across its end is left out when pixels are made.
+** their lanes are full however few output channels there are. A tile's input is turned into planes, one a channel, and
+** its output back into pixels, both in cache. A plane's rows follow each other with their zeros between them, so
+** vectors need not end with a row: what they compute across its end is left out when pixels are made.
 */
 #include <string.h>
 
@@ -103,7 +100,7 @@ static Work work_for(const Gather *g) {
   k.plane = k.tiling.buffer / g->in_c + VLANES;
   k.weights = gather_reserve(&k.size, k.depth * g->cout);
   k.starts = gather_reserve(&k.size, g->cout);
-  k.at = gather_reserve(&k.size, k.depth * (long)(sizeof(long) / sizeof(real)));
+  k.at = gather_reserve_longs(&k.size, k.depth);
   k.planes_size = k.plane * g->in_c + k.step;
   k.planes = gather_reserve(&k.size, omp_get_max_threads() * k.planes_size);
   k.results_size = (g->cout + VLANES) * k.step;
@@ -111,12 +108,11 @@ static Work work_for(const Gather *g) {
   return k;
 }
 
-/* weights: for each block of output channels (input channels,taps,block's channels); offsets of the first two of these
- */
+/* weights: for each block of output channels (input channels,taps,block's channels); at: (input channels,taps) */
 static void pack(const Work *k, const real *w, const real *bias, real *scratch) {
   const Gather *g = &k->g;
   real *to = scratch + k->weights;
-  long *at = (long *)(scratch + k->at);
+  long *at = gather_longs(scratch, k->at);
   for (long b = 0; b < k->blocks; b++)
     for (long c = 0; c < g->cin; c++)
       for (long t = 0; t < g->y.taps * g->x.taps; t++) {
@@ -179,31 +175,34 @@ static void split_tile(const Work *k, const Tile *tile, const real *x, real *pla
     }
 }
 
-/* Results (channels,step) of some positions to as many pixels; of all but the first 'whole' no more than the channels
-   are written, of those whole vectors, which the next pixel then overwrites. */
-static void join_pixels(const Work *k, const real *results, long pixels, long whole, real *y) {
+/* Results (channels,step) of some positions to as many pixels, channels from 'first' on. All but the first 'whole' pixels get
+   no more than there are channels; those get whole vectors, which the next pixel then overwrites. */
+static void join_channels(const Work *k, const real *results, long first, long pixels, long whole, real *y) {
   long channels = k->g.out_c, lanes = channels < VLANES ? channels : VLANES;
-  for (long first = 0; first < channels; first = first + VLANES < channels - lanes ? first + VLANES
-                                                 : first < channels - lanes        ? channels - lanes
-                                                                                   : channels)
-    for (long p = 0; p < pixels; p += VLANES) {
-      vreal row[VLANES];
-      for (long c = 0; c < VLANES; c++) row[c] = c < lanes ? vload(results + (first + c) * k->step + p) : (vreal){0};
-      vtranspose(row);
-      for (long i = 0; i < VLANES && p + i < pixels; i++) {
-        real *to = y + (p + i) * channels + first;
-        if (lanes == VLANES || p + i < whole)
-          vstore(to, row[i]);
-        else
-          vstore_part(to, row[i], (int)lanes);
-      }
+  for (long p = 0; p < pixels; p += VLANES) {
+    vreal row[VLANES];
+    for (long c = 0; c < VLANES; c++) row[c] = c < lanes ? vload(results + (first + c) * k->step + p) : vset(0);
+    vtranspose(row);
+    for (long i = 0; i < VLANES && p + i < pixels; i++) {
+      real *to = y + (p + i) * channels + first;
+      if (lanes == VLANES || p + i < whole)
+        vstore(to, row[i]);
+      else
+        vstore_part(to, row[i], (int)lanes);
     }
+  }
+}
+
+/* The last channels by a vector that ends with them, where they fill one. */
+static void join_pixels(const Work *k, const real *results, long pixels, long whole, real *y) {
+  long last = k->g.out_c - VLANES;
+  for (long first = 0; first < last; first += VLANES) join_channels(k, results, first, pixels, whole, y);
+  join_channels(k, results, last > 0 ? last : 0, pixels, whole, y);
 }
 
 /* ---- one gather ---- */
 
-/* What lies in rows of pixels, of the positions from 'from' on: 'first' is the tile's number of the image's first
- * pixel. */
+/* Those of the positions from 'from' on that are pixels; 'first' is the tile's number of the image's first pixel. */
 static void join_positions(const Work *k, const Tile *tile, long from, long first, const real *results, real *y) {
   const Gather *g = &k->g;
   long whole = tile->pixels - (VLANES - 1) / g->out_c;
@@ -217,10 +216,10 @@ static void join_positions(const Work *k, const Tile *tile, long from, long firs
 }
 
 static void run_image(const Work *k, const Tile *tile, long n, const real *planes, real *results, real *y,
-                      const real *scratch) {
+                      real *scratch) {
   const Gather *g = &k->g;
   BlockKernel *const *kernels = k->positions == 4 * VLANES ? four_vectors : two_vectors;
-  Block b = {.at = (const long *)(scratch + k->at), .depth = k->depth, .out_step = k->step};
+  Block b = {.at = gather_longs(scratch, k->at), .depth = k->depth, .out_step = k->step};
   for (long at = 0; at < (tile->rows - 1) * g->x.size + g->x.count; at += k->positions) {
     b.x = planes + n * g->y.size * g->x.size + at;
     for (long i = 0; i < k->blocks; i++) {
@@ -237,8 +236,8 @@ static void run_image(const Work *k, const Tile *tile, long n, const real *plane
 static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
   Work k = work_for(g);
   pack(&k, w, bias, scratch);
-#pragma omp parallel for schedule(                                                                                     \
-    dynamic) if ((double)(k.depth * g->cout) * (double)(g->images * g->y.count * g->x.count) > 1 << 16)
+  bool many = (double)(k.depth * g->cout) * (double)(g->images * g->y.count * g->x.count) > 1 << 16;
+#pragma omp parallel for schedule(dynamic) if (many)
   for (long i = 0; i < k.tiling.count; i++) {
     if (interrupted()) continue;
     Tile tile = gather_tile(&k.g, &k.tiling, i);

@@ -1,11 +1,8 @@
 /*
 ** conv_weight.c -- the gradient of convolution's weights, direct: for every tap, input channel and output channel the
-*sum
-** over pixels of input times the output's gradient, its slope. The innermost kernel goes through the pixels of a tile
-*with
-** a block of the sums in registers: vectors of one operand, single numbers of the other. Vectors are of slopes, or of
-*inputs
-** that lie behind each other, whichever fills them better.
+** sum over pixels of input times the output's gradient, its slope. The innermost kernel goes through the pixels of a
+** tile with a block of the sums in registers: vectors of one operand, single numbers of the other. Vectors are of
+** slopes, or of inputs that lie behind each other, whichever fills them better.
 */
 #include <string.h>
 
@@ -201,10 +198,6 @@ static void choose_vectors(Work *k) {
   k->blocks = lane_blocks(k->numbers, BLOCK_VECTORS);
 }
 
-static long reserve_longs(long *size, long count) {
-  return gather_reserve(size, count * (long)(sizeof(long) / sizeof(real)));
-}
-
 static Work work_for(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
   Work k = {.g = g, .runs = gather_runs(&g), .depth = g.y.taps * g.x.taps * g.cin};
@@ -216,29 +209,24 @@ static Work work_for(const ConvGeometry *geometry) {
   k.parts = least(least(PARTS_MOST, k.tiling.count), 1 + SUMS_MOST / k.part_size);
   k.chunks = least(k.outer * k.blocks, (PARTS_MOST + k.parts - 1) / k.parts);
   k.sums = gather_reserve(&k.size, k.parts * k.part_size);
-  k.run_at = reserve_longs(&k.size, k.runs.count);
-  k.in_at = reserve_longs(&k.size, k.pixels);
-  k.out_at = reserve_longs(&k.size, k.pixels);
-  k.spread_at = reserve_longs(&k.size, k.pixels);
+  k.run_at = gather_reserve_longs(&k.size, k.runs.count);
+  k.in_at = gather_reserve_longs(&k.size, k.pixels);
+  k.out_at = gather_reserve_longs(&k.size, k.pixels);
+  k.spread_at = gather_reserve_longs(&k.size, k.pixels);
   k.buffers = gather_reserve(&k.size, threads * k.tiling.buffer);
   k.spread_size = g.cout < VLANES ? k.pixels * VLANES : 0;
   k.spread = gather_reserve(&k.size, threads * k.spread_size);
   return k;
 }
 
-static const long *longs(const real *scratch, long position) {
-  return (const long *)(scratch + position);
-}
-
 static void fill_tables(const Work *k, real *scratch) {
-  long *spread_at = (long *)(scratch + k->spread_at);
-  gather_run_offsets(&k->g, (long *)(scratch + k->run_at));
-  gather_offsets(&k->g, &k->tiling, (long *)(scratch + k->in_at), (long *)(scratch + k->out_at));
+  long *spread_at = gather_longs(scratch, k->spread_at);
+  gather_run_offsets(&k->g, gather_longs(scratch, k->run_at));
+  gather_offsets(&k->g, &k->tiling, gather_longs(scratch, k->in_at), gather_longs(scratch, k->out_at));
   for (long p = 0; p < k->pixels; p++) spread_at[p] = p * VLANES;
 }
 
-/* Vectors of channels that are fewer than its lanes reach into the next pixel. The last pixels have none: theirs are
- * copied. */
+/* A vector of fewer channels than it has lanes reaches into the next pixel. The last tile's are copied: none follows. */
 static void spread_slopes(const Work *k, const real *dy, long pixels, real *slopes) {
   for (long p = 0; p < pixels; p++) {
     for (long c = 0; c < k->g.cout; c++) slopes[p * VLANES + c] = dy[p * k->g.out_c + c];
@@ -250,7 +238,7 @@ static void spread_slopes(const Work *k, const real *dy, long pixels, real *slop
 typedef struct Share {
   Operand inputs, slopes;
   real *spread, *sums;
-  const real *scratch;
+  real *scratch;
   long pixels;
   bool last; /* of all tiles */
   bool add;
@@ -271,7 +259,7 @@ static void add_singles(Block *b, long kernel, long first, long count) {
 
 /* One tile's share of the sums of a block, counted over all outers. */
 static void add_block(const Work *k, const Share *s, long index) {
-  const long *run_at = longs(s->scratch, k->run_at);
+  const long *run_at = gather_longs(s->scratch, k->run_at);
   long outer = index / k->blocks;
   LaneBlock block = lane_block(k->numbers, BLOCK_VECTORS, index % k->blocks);
   Block b = {.vectors = k->turned ? s->inputs : s->slopes,
@@ -290,7 +278,7 @@ static void add_block(const Work *k, const Share *s, long index) {
   b.singles.first += outer * k->g.cin;
   if (s->last && k->g.cout < lane_width(&block)) {
     spread_slopes(k, b.vectors.first, s->pixels, s->spread);
-    b.vectors = (Operand){s->spread, longs(s->scratch, k->spread_at)};
+    b.vectors = (Operand){s->spread, gather_longs(s->scratch, k->spread_at)};
   }
   for (long r = 0; r < k->runs.count; r++) add_singles(&b, kernel, run_at[r], k->runs.length);
 }
@@ -302,8 +290,8 @@ static void sum_part(const Work *k, long part, long chunk, const real *dy, const
   for (long i = first; i < end && !interrupted(); i++) {
     Tile tile = gather_tile(&k->g, &k->tiling, i);
     const real *input = gather_input(&k->g, &tile, x, scratch + k->buffers + thread * k->tiling.buffer);
-    Share s = {.inputs = {input, longs(scratch, k->in_at)},
-               .slopes = {gather_output(&k->g, &tile, (real *)dy), longs(scratch, k->out_at)},
+    Share s = {.inputs = {input, gather_longs(scratch, k->in_at)},
+               .slopes = {gather_output(&k->g, &tile, (real *)dy), gather_longs(scratch, k->out_at)},
                .spread = scratch + k->spread + thread * k->spread_size,
                .sums = scratch + k->sums + part * k->part_size,
                .scratch = scratch,

@@ -7,7 +7,7 @@
 
 /* ---- kernels ---- */
 
-enum { SUMS_MOST = 16, SUM_LEAST = 256 };
+enum { SUMS_MOST = 64, SUM_LEAST = 256 };
 
 static void add_pixels(long pixels, long f, const real *dy, real *sum) {
   for (long i = 0; i < pixels; i++)
