@@ -3,6 +3,7 @@
 package.path = "tests/?.lua;tests/support/?.lua;" .. package.path
 
 local luaunit = require "luaunit"
+local check = require "check"
 
 local function test_files()
   local files = {}
@@ -20,6 +21,19 @@ local function wanted(path, names)
   return false
 end
 
+--- Lets each test begin with the same random inputs, whatever ran before it: so it fails by itself as it failed among others.
+local function with_own_inputs(tests)
+  for name, f in pairs(tests) do
+    if name:find("^test") then
+      tests[name] = function(...)
+        check.restart()
+        return f(...)
+      end
+    end
+  end
+  return tests
+end
+
 local names, options, after = {}, {}, false
 for _, word in ipairs(arg) do
   if word == "--" then after = true else table.insert(after and options or names, word) end
@@ -31,7 +45,7 @@ for _, path in ipairs(test_files()) do
     loaded = loaded + 1
     -- a file returns its table of tests, which luaunit wants among the globals
     local module = path:match("test_([%w_]+)%.lua$")
-    _G["Test_" .. module] = assert(loadfile(path))()
+    _G["Test_" .. module] = with_own_inputs(assert(loadfile(path))())
   end
 end
 assert(loaded > 0, "no test file matches")

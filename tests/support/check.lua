@@ -10,15 +10,16 @@ local check = {}
 
 check.is_double = core.real == "f64"
 
-local seed = 12345
+local seed, stream = 12345, 0
 
---- A whole number in [low, high], the same sequence in every run.
+--- Starts the random inputs again.
+function check.restart() seed, stream = 12345, 0 end
+
+--- A whole number in [low, high], the same sequence in every test.
 function check.integer(low, high)
   seed = (seed * 1103515245 + 12345) % 2147483648
   return low + (seed >> 8) % (high - low + 1)
 end
-
-local stream = 0
 
 --- A tensor of normal random numbers.
 function check.randn(...)
