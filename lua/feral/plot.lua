@@ -25,8 +25,27 @@ end
 
 --- The longest beginning of a text that is no wider than 'width'.
 local function fitted(text, width)
+  text = text:sub(1, 500)
   while #text > 0 and draw.text_size(text) > width do text = text:sub(1, -2) end
   return text
+end
+
+--- How many images there are; raises when one is not of the kind or size of the first.
+local function check_images(images)
+  local count = type(images) == "table" and #images or core.is_tensor(images) and images:dim() == 4 and #images or 0
+  if count == 0 then errors.raise("plot.grid: images must be a list of tensors, or one of M x C x H x W") end
+  local expected
+  for i = 1, count do
+    local image = images[i]
+    local is_image = core.is_tensor(image) and image:dim() == 3 and image.dtype == "u8"
+    if not is_image or (image:size(1) ~= 1 and image:size(1) ~= 3) then
+      errors.raise("plot.grid: image %d must be u8 1 x H x W or 3 x H x W", i)
+    end
+    local shape = table.concat(image.shape, "x", 2)
+    expected = expected or shape
+    if shape ~= expected then errors.raise("plot.grid: image %d is %s, the first %s", i, shape, expected) end
+  end
+  return count
 end
 
 --- A contact sheet: images in rows, each with a line of text under it.
@@ -36,9 +55,12 @@ end
 ---@return Tensor  u8 3 x H' x W'
 function plot.grid(images, options)
   local o = errors.check_options("plot.grid", options, { columns = false, scale = 2, labels = false, colors = {} })
-  local count = #images
-  local first = images[1]
-  if not core.is_tensor(first) or first:dim() ~= 3 then errors.raise("plot.grid: images must be C x H x W") end
+  local count, first = check_images(images), images[1]
+  for _, name in ipairs { "columns", "scale" } do
+    if o[name] and (math.type(o[name]) ~= "integer" or o[name] < 1) then
+      errors.raise("plot.grid: %s must be a whole number from 1, got %s", name, tostring(o[name]))
+    end
+  end
   local columns = o.columns or math.ceil(math.sqrt(count))
   local wide, high = first:size(3) * o.scale + GAP, first:size(2) * o.scale + GAP + (o.labels and TEXT_HEIGHT or 0)
   local rows = (count + columns - 1) // columns

@@ -5,7 +5,8 @@
 
 #include "../tensor/tensor.h"
 
-enum { TEXT_MOST = 512, QUADS_BYTES_PER_LETTER = 320 };
+/* A letter is made of at most 11 rectangles of 64 bytes; what lies beyond FAR is on no image. */
+enum { TEXT_MOST = 512, BYTES_PER_LETTER = 11 * 64, FAR = 1 << 24, SCALE_MOST = 1000 };
 
 typedef struct Color {
   uint8_t of[3];
@@ -40,6 +41,7 @@ static void draw_text(const Tensor *image, long left, long top, char *text, long
 
 static const Tensor *check_image(lua_State *L, int arg) {
   const Tensor *image = tensor_check_dtype(L, arg, DTYPE_U8);
+  tensor_check_target(L, arg);
   if (image->ndim != 3 || (image->shape[0] != 1 && image->shape[0] != 3))
     tensor_error(L, "draw: the image must be 1 x H x W or 3 x H x W, got %s", tensor_describe(L, image));
   return image;
@@ -61,11 +63,23 @@ static Color check_color(lua_State *L, int arg) {
   return color;
 }
 
+/* A coordinate; one that is far outside of all images may come nearer without showing. */
+static long check_coordinate(lua_State *L, int arg) {
+  lua_Integer at = luaL_checkinteger(L, arg);
+  return (long)(at < -FAR ? -FAR : at > FAR ? FAR : at);
+}
+
+static long opt_scale(lua_State *L, int arg) {
+  lua_Integer scale = luaL_optinteger(L, arg, 1);
+  luaL_argcheck(L, scale >= 1 && scale <= SCALE_MOST, arg, "the scale must lie between 1 and 1000");
+  return (long)scale;
+}
+
 /* rectangle(image, left, top, width, height, color) -> image; 0, 0 is the upper left corner */
 static int l_rectangle(lua_State *L) {
   const Tensor *image = check_image(L, 1);
-  long left = (long)luaL_checkinteger(L, 2), top = (long)luaL_checkinteger(L, 3);
-  long width = (long)luaL_checkinteger(L, 4), height = (long)luaL_checkinteger(L, 5);
+  long left = check_coordinate(L, 2), top = check_coordinate(L, 3);
+  long width = check_coordinate(L, 4), height = check_coordinate(L, 5);
   lua_settop(L, 6);
   fill_rectangle(image, left, top, left + width, top + height, check_color(L, 6));
   lua_pushvalue(L, 1);
@@ -76,20 +90,24 @@ static char *check_text(lua_State *L, int arg) {
   size_t length;
   const char *text = luaL_checklstring(L, arg, &length);
   luaL_argcheck(L, length <= TEXT_MOST, arg, "text of at most 512 letters expected");
-  char *copy = lua_newuserdatauv(L, length + 1, 0); /* stb_easy_font wants it writable, and knows ASCII alone */
-  for (size_t i = 0; i <= length; i++) copy[i] = (unsigned char)text[i] < 127 ? text[i] : '?';
+  char *copy = lua_newuserdatauv(L, length + 1, 0), *next = copy; /* stb_easy_font wants it writable */
+  for (size_t i = 0; i < length; i++) {
+    unsigned char letter = (unsigned char)text[i];
+    if ((letter & 0xC0) == 0x80) continue; /* not the first byte of a letter in UTF-8 */
+    *next++ = letter == '\n' || (letter >= ' ' && letter < 127) ? (char)letter : '?'; /* the font is ASCII alone */
+  }
+  *next = '\0';
   return copy;
 }
 
 /* text(image, left, top, text, scale, color) -> image; letters are about 7 times scale high */
 static int l_text(lua_State *L) {
   const Tensor *image = check_image(L, 1);
-  long left = (long)luaL_checkinteger(L, 2), top = (long)luaL_checkinteger(L, 3),
-       scale = (long)luaL_optinteger(L, 5, 1);
+  long left = check_coordinate(L, 2), top = check_coordinate(L, 3), scale = opt_scale(L, 5);
   lua_settop(L, 6);
   Color color = check_color(L, 6);
   char *text = check_text(L, 4);
-  int bytes = QUADS_BYTES_PER_LETTER * ((int)strlen(text) + 1);
+  int bytes = BYTES_PER_LETTER * ((int)strlen(text) + 1);
   draw_text(image, left, top, text, scale, color, lua_newuserdatauv(L, (size_t)bytes, 0), bytes);
   lua_pushvalue(L, 1);
   return 1;
@@ -97,7 +115,7 @@ static int l_text(lua_State *L) {
 
 /* text_size(text, scale) -> width, height in pixels */
 static int l_text_size(lua_State *L) {
-  lua_Integer scale = luaL_optinteger(L, 2, 1);
+  lua_Integer scale = opt_scale(L, 2);
   char *text = check_text(L, 1);
   lua_pushinteger(L, stb_easy_font_width(text) * scale);
   lua_pushinteger(L, stb_easy_font_height(text) * scale);
