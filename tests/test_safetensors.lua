@@ -59,7 +59,8 @@ function T.test_headers_that_lie_are_refused()
     { '{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}', 4, "no dtype that can be read" },
     { '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0.5,4.5]}}', 5, "has no offsets" },
     { '{"a":7}', 0, "no dtype" }, { '[1,2]', 8, "its header is damaged" },
-    { '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}9"b"9}', 4, "its header is damaged" }, { '{"a":', 4, "its header is damaged" }, { "", 0, "its header is damaged" },
+    { '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}9"b"9}', 4, "its header is damaged" },
+    { '{"a":', 4, "its header is damaged" }, { "", 0, "its header is damaged" },
     { ("["):rep(200000), 0, "damaged" },
   }
   for _, case in ipairs(cases) do
