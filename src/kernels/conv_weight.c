@@ -13,7 +13,7 @@
 
 enum { TILE_MOST = 48 << 10, TILE_PIXELS = 256 };
 /* Sums are made in parts of the batch, which are then added in order; their number depends on the sizes alone. */
-enum { PARTS_MOST = 16, SUMS_MOST = 4 << 20 };
+enum { PARTS_MOST = 16, SUMS_MOST = 1 << 20, UNPACKED = 16 };
 enum { SINGLES_MOST = 12, VECTORS_MOST = 4, BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3 };
 #define INLINE static inline __attribute__((always_inline))
 
@@ -40,7 +40,7 @@ typedef struct Block {
 /* ---- the innermost kernel ---- */
 
 /* Few sums would wait for each other: pixels are then added to two sets of them in turn. */
-enum { SETS_MOST = 2, SUMS_FEW = 4 };
+enum { SETS_MOST = 2, SUMS_FEW = 6 };
 
 INLINE void add_pixel(const Block *b, long p, const int singles, const int vectors,
                       vreal sum[SINGLES_MOST][VECTORS_MOST]) {
@@ -203,10 +203,11 @@ static Work work_for(const ConvGeometry *geometry) {
   Work k = {.g = g, .runs = gather_runs(&g), .depth = g.y.taps * g.x.taps * g.cin};
   long threads = omp_get_max_threads();
   choose_vectors(&k);
-  k.tiling = gather_tiling(&k.g, TILE_MOST, TILE_PIXELS, PARTS_MOST);
-  k.pixels = k.tiling.images * k.tiling.rows * g.x.count;
   k.part_size = k.outer * k.vectors * k.single * VLANES;
-  k.parts = least(least(PARTS_MOST, k.tiling.count), 1 + SUMS_MOST / k.part_size);
+  k.parts = least(PARTS_MOST, 1 + SUMS_MOST / k.part_size);
+  k.tiling = gather_tiling(&g, TILE_MOST, TILE_PIXELS, k.parts);
+  k.parts = least(k.parts, k.tiling.count);
+  k.pixels = k.tiling.images * k.tiling.rows * g.x.count;
   k.chunks = least(k.outer * k.blocks, (PARTS_MOST + k.parts - 1) / k.parts);
   k.sums = gather_reserve(&k.size, k.parts * k.part_size);
   k.run_at = gather_reserve_longs(&k.size, k.runs.count);
@@ -308,20 +309,27 @@ static long weight_at(const Gather *g, long f, long d) {
   return f * g->weight_out + d % g->cin * g->weight_in + d / g->cin;
 }
 
-/* Vector v of a block's sums, added over the parts, into dw. */
-static void unpack_vector(const Work *k, long outer, const LaneBlock *block, long v, const real *sums, real *dw) {
+/* The sums of vector v with single number j, added over the parts, into dw; sums are those of the block. */
+static void unpack_sums(const Work *k, long outer, const LaneBlock *block, long v, long j, const real *sums, real *dw) {
   long first = lane_first(k->numbers, block, v), lanes = least(k->numbers, lane_width(block));
   long old = (block->first + v) * VLANES - first; /* lanes that the vector before holds too */
-  for (long j = 0; j < k->single; j++, sums += block->count * VLANES) {
-    vreal sum = vload(sums + v * VLANES);
-    for (long p = 1; p < k->parts; p++) sum += vload(sums + v * VLANES + p * k->part_size);
-    for (long i = old; i < lanes; i++) {
-      if (k->turned)
-        dw[weight_at(&k->g, j, outer * k->runs.length + first + i)] = sum[i];
-      else
-        dw[outer * k->g.weight_group + weight_at(&k->g, first + i, j)] = sum[i];
-    }
+  sums += (j * block->count + v) * VLANES;
+  vreal sum = vload(sums);
+  for (long p = 1; p < k->parts; p++) sum += vload(sums + p * k->part_size);
+  for (long i = old; i < lanes; i++) {
+    if (k->turned)
+      dw[weight_at(&k->g, j, outer * k->runs.length + first + i)] = sum[i];
+    else
+      dw[outer * k->g.weight_group + weight_at(&k->g, first + i, j)] = sum[i];
   }
+}
+
+/* A few input channels at a time, so that all taps of theirs stay in cache. */
+static void unpack_vector(const Work *k, long outer, const LaneBlock *block, long v, const real *sums, real *dw) {
+  long cin = k->turned ? k->single : k->g.cin;
+  for (long first = 0; first < cin; first += UNPACKED)
+    for (long t = 0; t < k->single; t += cin)
+      for (long c = first; c < least(first + UNPACKED, cin); c++) unpack_sums(k, outer, block, v, t + c, sums, dw);
 }
 
 static void unpack_block(const Work *k, const real *scratch, long index, real *dw) {
