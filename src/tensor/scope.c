@@ -24,7 +24,7 @@ typedef struct Scope {
 } Scope;
 
 enum { FREE_LISTS = 1, INNERMOST = 2, RECORDED = 1, OUTER = 2, NEXT_FREE = 1, RECYCLED = -1 };
-enum { ALIGNMENT = 64, RECYCLED_LEAST = 64 << 20, HEADERS_MOST = 20000 };
+enum { ALIGNMENT = 64, SLACK = TENSOR_SLACK, RECYCLED_LEAST = 64 << 20, HEADERS_MOST = 20000 };
 static const char heap_key = 'h';
 static const char *const scope_type = "feral.scope";
 
@@ -97,7 +97,7 @@ Storage *storage_push(lua_State *L, size_t size) {
   }
   if (free_lists_outgrown(L, heap, size)) trim(L, heap);
   lua_pop(L, 1);
-  size_t whole = size + sizeof(Storage) + ALIGNMENT;
+  size_t whole = size + sizeof(Storage) + ALIGNMENT + SLACK;
   if (whole < size) luaL_error(L, "not enough memory");
   Storage *storage = lua_newuserdatauv(L, whole, 1);
   *storage = (Storage){.size = size, .owner = 0, .data = aligned(storage + 1)};

@@ -19,6 +19,10 @@
 
 enum { TENSOR_MAX_DIMS = 6 };
 
+/* Bytes behind the last number of any storage that may be read (not written): a kernel may load the whole vector in which
+   the last number lies. */
+enum { TENSOR_SLACK = 64 };
+
 typedef enum DType { DTYPE_REAL, DTYPE_U8, DTYPE_I32 } DType;
 
 /* How a new tensor lies in memory. LAYOUT_IMAGE is channels last for 4 dimensions (N,C,H,W) and for 5 (N,C,D,H,W),
