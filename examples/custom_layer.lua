@@ -4,7 +4,7 @@
 --   ./feral examples/custom_layer.lua
 
 local feral = require "feral"
-local tensor, nn, optim, loss, model = feral.tensor, feral.nn, feral.optim, feral.loss, feral.model
+local tensor, nn, optim, loss = feral.tensor, feral.nn, feral.optim, feral.loss
 
 -- Squeeze and excitation for feature vectors (after Hu, Shen and Sun 2018): each feature is scaled by a gate between 0 and 1
 -- that a small bottleneck computes from all features.
@@ -61,8 +61,6 @@ local unseen, truth = task(1000)
 local guess = feral.autograd.no_grad(net, unseen):argmax(2)
 print(("right on unseen samples: %.1f %%"):format(100 * feral.metrics.accuracy(truth, guess)))
 
--- Saved by its kind and arguments, loaded again because this script has made the class.
-local described = nn.describe(net)
-local again = assert(nn.build(described))
+-- A model file holds a network as kinds and arguments; it is built again because this script has made the class.
+local again = assert(nn.build(nn.describe(net)))
 print(("built again from its description: %s"):format(tostring(again) == tostring(net)))
-assert(model)

@@ -1,0 +1,172 @@
+-- Each script of examples/ run as its users do, on a small folder of drawn faces.
+local lu = require "luaunit"
+local feral = require "feral"
+local program, temporary = require "program", require "temporary"
+local files, json = require "feral.core.files", feral.json
+local data, image = feral.data, feral.image
+
+local T = {}
+
+local faces -- the folder, made once
+
+--- DIR/train/<class>/<number>.png and DIR/test/...
+local function faces_dir()
+  if faces then return faces.path end
+  faces = temporary.folder()
+  for _, part in ipairs { { "train", 280, 1 }, { "test", 70, 2 } } do
+    local set = data.synthetic { count = part[2], size = 48, seed = part[3] }
+    for i = 1, #set do
+      local dir = ("%s/%s/%s"):format(faces.path, part[1], set.classes[set.labels[i]:item()])
+      assert(files.mkdir(dir))
+      assert(image.save(("%s/%d.png"):format(dir, i), set.images[i]))
+    end
+  end
+  return faces.path
+end
+
+--- Removes the folder when the program ends.
+T.ending = setmetatable({}, { __gc = function() if faces then getmetatable(faces).__close() end end })
+
+local ran = {}
+
+--- Runs an example, which must end well, and returns what it printed.
+local function run(name, words)
+  ran[name] = true
+  local output, errors, code = program.shell(('"$F" examples/%s.lua %s'):format(name, words or ""))
+  lu.assertEquals({ code, errors }, { 0, "" }, name)
+  return output
+end
+
+--- The number in front of " %" that a pattern finds.
+local function percent(output, pattern)
+  return assert(tonumber(output:match(pattern .. "%s*([%d.]+) %%")), output)
+end
+
+function T.test_demo()
+  local dir <close> = temporary.folder()
+  local output = run("demo", "--epochs 3 --count 700 --out " .. dir / "a/b")
+  for _, text in ipairs {
+    "700 images of 1 x 48 x 48", "BatchNorm", "epoch 3/3", "<- predicted", "700 images\n", "model of 7 classes (anger, disgust",
+    "the first face: ", dir / "a/b/faces.png",
+  } do
+    lu.assertStrContains(output, text)
+  end
+  lu.assertTrue(percent(output, "\naccuracy") > 40) -- chance is 14; a whole run passes 90
+  local model = assert(feral.model.load(dir / "a/b/faces.safetensors"))
+  lu.assertEquals(#model.classes, 7)
+  lu.assertEquals({ image.size(dir / "a/b/faces.png") }, { 3, 4 * 112 + 4, 7 * 100 + 4 })
+end
+
+function T.test_fer2013_and_eval_give_the_same_figures()
+  local dir <close> = temporary.folder()
+  local path = dir / "m.safetensors"
+  local output = run("fer2013", ("%s --epochs 2 --net emopy --batch 20 --seed 3 --save %s"):format(faces_dir(), path))
+  for _, text in ipairs {
+    "280 images of 1 x 48 x 48", "emopy: 8437 parameters", "epoch 2/2", "best epoch: ", "saved " .. path,
+  } do
+    lu.assertStrContains(output, text)
+  end
+  local scores, errors, code = program.shell(('"$F" eval %s %s/test --json'):format(path, faces_dir()))
+  lu.assertEquals({ code, errors }, { 0, "" })
+  scores = assert(json.decode(scores))
+  lu.assertEquals(("%.2f"):format(100 * scores.accuracy), ("%.2f"):format(percent(output, "\naccuracy")))
+  lu.assertEquals(feral.model.load(path).card.accuracy, scores.accuracy)
+  lu.assertStrContains(run("cnn_svm", ("%s --model %s"):format(faces_dir(), path)), ("own head: %.2f %%"):format(
+    100 * scores.accuracy))
+end
+
+function T.test_fer2013_trains_each_of_its_networks()
+  for _, net in ipairs(feral.nets.names) do
+    local output = run("fer2013", ("%s --epochs 1 --net %s --batch 70"):format(faces_dir(), net))
+    lu.assertStrContains(output, net .. ": ")
+    lu.assertStrContains(output, "best epoch: 1 of 1")
+  end
+end
+
+--- Byte-identical models: with one thread and with two, and after a kill in the middle.
+function T.test_fer2013_gives_the_same_bytes_whatever_happens()
+  local dir <close> = temporary.folder()
+  local command = ('"$F" examples/fer2013.lua %s --epochs 3 --net mini_xception --batch 40 --seed 5 --save '):format(faces_dir())
+  for threads = 1, 2 do
+    local _, errors, code = program.shell(("OMP_NUM_THREADS=%d %s %s"):format(threads, command, dir / threads))
+    lu.assertEquals({ code, errors }, { 0, "" })
+  end
+  local resumable = ("%s%s --resume %s"):format(command, dir / "resumed", dir / "checkpoint")
+  local killed = program.shell(([[
+    %s > %s 2>&1 &
+    pid=$!
+    n=0; until [ -e %s ] || [ $n -gt 3000 ]; do sleep 0.01; n=$((n + 1)); done
+    kill -9 $pid && echo killed
+    wait $pid]]):format(resumable, dir / "output", dir / "checkpoint"))
+  lu.assertEquals(killed, "killed\n")
+  lu.assertNil((files.look(dir / "resumed")))
+  local output, errors, code = program.shell(resumable)
+  lu.assertEquals({ code, errors }, { 0, "" })
+  lu.assertStrMatches(output, ".*\ngoing on from .*checkpoint: epoch [23], after step %d+\n.*")
+  local whole = files.read(dir / "1")
+  lu.assertTrue(files.read(dir / "2") == whole, "with two threads")
+  lu.assertTrue(files.read(dir / "resumed") == whole, "after a kill")
+end
+
+function T.test_svm()
+  local dir <close> = temporary.folder()
+  local output = run("svm", ("%s --save %s"):format(faces_dir(), dir / "s"))
+  lu.assertTrue(percent(output, "\naccuracy") > 60)
+  lu.assertStrContains(output, "SVM: rbf (C 10")
+  lu.assertStrContains(output, "saved " .. dir / "s")
+  lu.assertEquals(#assert(feral.svm.load(dir / "s")).classes, 7)
+  output = run("svm", faces_dir() .. " --kernel linear --C 0.1 --limit 140")
+  lu.assertStrContains(output, "140 images of 1 x 48 x 48")
+  lu.assertStrContains(output, "SVM: linear")
+end
+
+function T.test_cnn_svm()
+  local output = run("cnn_svm", faces_dir() .. " --epochs 2 --limit 210")
+  lu.assertStrContains(output, "epoch 2/2")
+  lu.assertStrContains(output, "features: 128 numbers an image")
+  percent(output, "the network's own head:")
+  percent(output, "an RBF SVM on its features:")
+end
+
+function T.test_sequence()
+  local output = run("sequence", "--epochs 1 --count 60")
+  lu.assertStrContains(output, "60 sequences of 8 images of 1 x 32 x 32")
+  percent(output, "\n  CNN and LSTM")
+  lu.assertAlmostEquals(percent(output, "\n  mean over time"), 50, 7) -- chance, whatever it has learnt
+end
+
+function T.test_custom_layer()
+  local output = run "custom_layer"
+  local tape, differences = output:match("gradient by the tape ([-%d.]+), by differences ([-%d.]+)")
+  lu.assertAlmostEquals(tonumber(tape), tonumber(differences), 2e-3)
+  lu.assertTrue(percent(output, "right on unseen samples:") > 90)
+  lu.assertStrContains(output, "built again from its description: true")
+  lu.assertStrContains(output, "(2) FeatureGate(")
+end
+
+function T.test_help_and_mistakes_on_the_command_line()
+  for _, name in ipairs { "demo", "fer2013", "svm", "cnn_svm", "sequence" } do
+    lu.assertStrContains(run(name, "--help"), "usage: feral examples/" .. name .. ".lua")
+    local _, errors, code = program.shell(('"$F" examples/%s.lua --seeed 5'):format(name))
+    lu.assertEquals(code, 2)
+    lu.assertStrContains(errors, "unknown option '--seeed', did you mean '--seed'?")
+  end
+  for _, name in ipairs { "fer2013", "svm", "cnn_svm" } do
+    local _, errors, code = program.shell(('"$F" examples/%s.lua'):format(name))
+    lu.assertEquals(code, 2)
+    lu.assertStrContains(errors, "DIR")
+    _, errors, code = program.shell(('"$F" examples/%s.lua no/such/folder'):format(name))
+    lu.assertEquals(code, 1)
+    lu.assertStrContains(errors, "no/such/folder: No such file or directory")
+  end
+end
+
+--- The last by its name, so all others have run before it.
+function T.test_zzz_every_example_has_been_run()
+  for _, name in ipairs(assert(files.list "examples")) do
+    local script = name:match("^(.*)%.lua$")
+    if script then lu.assertTrue(ran[script], "no test runs examples/" .. name) end
+  end
+end
+
+return T
