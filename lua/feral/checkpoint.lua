@@ -4,6 +4,7 @@
 local safetensors = require "feral.safetensors"
 local json = require "feral.json"
 local random = require "feral.random"
+local errors = require "feral.errors"
 local scope = require "feral.core.scope"
 local arith = require "feral.core.arith"
 local view = require "feral.core.view"
@@ -56,19 +57,35 @@ local function with_prefix(tensors, prefix)
   return found
 end
 
+local function is_count(n, least) return math.type(n) == "integer" and n >= least end
+
+--- The state in a checkpoint's metadata, or nil and what is wrong with it.
+local function read_state(metadata)
+  local state, message = json.decode(metadata.feral_checkpoint or "")
+  if type(state) ~= "table" then return nil, message or "no object" end
+  local dice, sums = state.random, state.sums
+  local whole = is_count(state.epoch, 1) and is_count(state.batch, 0) and type(state.rows) == "table" and
+    type(dice) == "table" and math.type(dice.seed) and is_count(dice.count, 0) and
+    type(sums) == "table" and type(sums.loss) == "number" and is_count(sums.right, 0) and is_count(sums.count, 0) and
+    (state.best == nil or state.rows[state.best] ~= nil)
+  if not whole then return nil, "its state is not complete" end
+  return state
+end
+
 --- Brings a run to the state in a file. Returns true, or nil and a message.
 function checkpoint.load(path, run)
   local tensors, metadata = safetensors.load(path)
   if not tensors then return nil, metadata end
-  local state, message = json.decode(metadata.feral_checkpoint or "")
+  local state, message = read_state(metadata)
   if not state then return nil, ("%s is no checkpoint: %s"):format(path, message) end
-  local ok, problem = pcall(function()
+  local best = with_prefix(tensors, "best.")
+  local ok, problem = errors.attempt(function()
+    if next(best) then run.net:load_state(best) end -- whether they fit; the present ones follow
     run.net:load_state(with_prefix(tensors, "net."))
     run.optimizer:load_state(with_prefix(tensors, "optimizer."), state.optimizer)
     if run.schedule then run.schedule:load_state(state.schedule) end
   end)
   if not ok then return nil, ("%s does not fit this training: %s"):format(path, problem) end
-  local best = with_prefix(tensors, "best.")
   if next(best) then
     run.best = {}
     for name, t in pairs(best) do run.best[name] = scope.keep(t) end

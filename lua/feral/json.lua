@@ -7,7 +7,14 @@ local json = {}
 
 local exact = { __tojson = function(self) return self.text end }
 
---- A copy of a value in which floats print with 17 digits; adds all keys to a set.
+local function has_names(t)
+  for key in pairs(t) do
+    if type(key) == "string" then return true end
+  end
+  return false
+end
+
+--- A copy of a value in which floats print with 17 digits; adds all keys to a set. Beside names, numbers become names.
 local function prepare(value, keys)
   if math.type(value) == "float" and value - value == 0 then
     return setmetatable({ text = ("%.17g"):format(value) }, exact)
@@ -15,8 +22,12 @@ local function prepare(value, keys)
     return value
   end
   local copy = setmetatable({}, getmetatable(value))
+  local named = has_names(value)
   for key, v in pairs(value) do
-    if type(key) == "string" then keys[key] = true end
+    if named then
+      key = tostring(key)
+      keys[key] = true
+    end
     copy[key] = prepare(v, keys)
   end
   return copy

@@ -102,12 +102,18 @@ function ops.matmul(a, b)
   end)
 end
 
+--- Reductions take u8 and i32 too, as arithmetic does: they count as real.
+local function as_real(x)
+  if not core.is_tensor(x) or x.dtype == core.real then return x end
+  return arith.to(x, core.real)
+end
+
 --- Sum over one dimension, or over all.
 ---@param x Tensor
 ---@param dim integer|nil
 ---@param keep boolean|nil  keep the dimension, with size 1
 function ops.sum(x, dim, keep)
-  local out = reduce.sum(x, dim, keep)
+  local out = reduce.sum(as_real(x), dim, keep)
   if not wanted(x) then return out end
   return record(out, { x }, function(g)
     if dim and not keep then g = view.unsqueeze(g, dim < 0 and dim + x:dim() + 1 or dim) end
@@ -134,7 +140,7 @@ function ops.std(x, dim, keep, biased) return ops.sqrt(ops.var(x, dim, keep, bia
 local function extreme(name)
   local forward = reduce[name]
   ops[name] = function(x, dim, keep)
-    local value, position = forward(x, dim, keep)
+    local value, position = forward(as_real(x), dim, keep)
     if wanted(x) then
       record(value, { x }, function(g)
         local zeros = create.full(x.shape, 0)
@@ -154,9 +160,9 @@ extreme("max")
 extreme("min")
 
 --- Positions (1-based) of the largest along a dimension; without one, of the flattened tensor.
-function ops.argmax(x, dim, keep) return (select(2, reduce.max(x, dim, keep))) end
+function ops.argmax(x, dim, keep) return (select(2, reduce.max(as_real(x), dim, keep))) end
 
-function ops.argmin(x, dim, keep) return (select(2, reduce.min(x, dim, keep))) end
+function ops.argmin(x, dim, keep) return (select(2, reduce.min(as_real(x), dim, keep))) end
 
 --- A view: its gradient is that of x looked at the other way.
 local function viewing(name, undo)
