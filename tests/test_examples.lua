@@ -13,7 +13,7 @@ local faces -- the folder, made once
 local function faces_dir()
   if faces then return faces.path end
   faces = temporary.folder()
-  for _, part in ipairs { { "train", 280, 1 }, { "test", 70, 2 } } do
+  for _, part in ipairs { { "train", 210, 1 }, { "test", 70, 2 } } do
     local set = data.synthetic { count = part[2], size = 48, seed = part[3] }
     for i = 1, #set do
       local dir = ("%s/%s/%s"):format(faces.path, part[1], set.classes[set.labels[i]:item()])
@@ -44,14 +44,14 @@ end
 
 function T.test_demo()
   local dir <close> = temporary.folder()
-  local output = run("demo", "--epochs 3 --count 700 --out " .. dir / "a/b")
+  local output = run("demo", "--epochs 3 --count 490 --out " .. dir / "a/b")
   for _, text in ipairs {
-    "700 images of 1 x 48 x 48", "BatchNorm", "epoch 3/3", "<- predicted", "700 images\n", "model of 7 classes (anger, disgust",
+    "490 images of 1 x 48 x 48", "BatchNorm", "epoch 3/3", "<- predicted", "700 images\n", "model of 7 classes (anger, disgust",
     "the first face: ", dir / "a/b/faces.png",
   } do
     lu.assertStrContains(output, text)
   end
-  lu.assertTrue(percent(output, "\naccuracy") > 40) -- chance is 14; a whole run passes 90
+  lu.assertTrue(percent(output, "\naccuracy") > 30) -- chance is 14; a whole run passes 90
   local model = assert(feral.model.load(dir / "a/b/faces.safetensors"))
   lu.assertEquals(#model.classes, 7)
   lu.assertEquals({ image.size(dir / "a/b/faces.png") }, { 3, 4 * 112 + 4, 7 * 100 + 4 })
@@ -62,7 +62,7 @@ function T.test_fer2013_and_eval_give_the_same_figures()
   local path = dir / "m.safetensors"
   local output = run("fer2013", ("%s --epochs 2 --net emopy --batch 20 --seed 3 --save %s"):format(faces_dir(), path))
   for _, text in ipairs {
-    "280 images of 1 x 48 x 48", "emopy: 8437 parameters", "epoch 2/2", "best epoch: ", "saved " .. path,
+    "210 images of 1 x 48 x 48", "emopy: 8437 parameters", "epoch 2/2", "best epoch: ", "saved " .. path,
   } do
     lu.assertStrContains(output, text)
   end
@@ -86,7 +86,7 @@ end
 --- Byte-identical models: with one thread and with two, and after a kill in the middle.
 function T.test_fer2013_gives_the_same_bytes_whatever_happens()
   local dir <close> = temporary.folder()
-  local command = ('"$F" examples/fer2013.lua %s --epochs 3 --net mini_xception --batch 40 --seed 5 --save '):format(faces_dir())
+  local command = ('"$F" examples/fer2013.lua %s --epochs 3 --net mini_xception --batch 30 --seed 5 --save '):format(faces_dir())
   for threads = 1, 2 do
     local _, errors, code = program.shell(("OMP_NUM_THREADS=%d %s %s"):format(threads, command, dir / threads))
     lu.assertEquals({ code, errors }, { 0, "" })
@@ -121,7 +121,7 @@ function T.test_svm()
 end
 
 function T.test_cnn_svm()
-  local output = run("cnn_svm", faces_dir() .. " --epochs 2 --limit 210")
+  local output = run("cnn_svm", faces_dir() .. " --epochs 2 --limit 140")
   lu.assertStrContains(output, "epoch 2/2")
   lu.assertStrContains(output, "features: 128 numbers an image")
   percent(output, "the network's own head:")

@@ -38,9 +38,11 @@ function Bar:update(done, note, items)
   local spent = math.max(now - self.started, 1e-9)
   local left = (self.total - done) * spent / math.max(done - self.first, 1)
   local tail = (" %d/%d  %s  %.0f/s  %s left"):format(done, self.total, note or "", self.items / spent, duration(left))
-  local width = math.max(5, math.min(30, (system.width(2) or 80) - #tail - #self.title - 5))
+  local columns = system.width(2) or 80
+  local width = math.max(5, math.min(30, columns - #tail - #self.title - 5))
   local full = math.floor(width * done / self.total)
-  io.stderr:write("\r", self.title, " [", ("="):rep(full), (" "):rep(width - full), "]", tail, "\27[K")
+  local line = ("%s [%s%s]%s"):format(self.title, ("="):rep(full), (" "):rep(width - full), tail)
+  io.stderr:write("\r", line:sub(1, columns - 1), "\27[K") -- a longer one would go on in the next line, and stay there
   io.stderr:flush()
 end
 
