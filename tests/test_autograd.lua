@@ -53,6 +53,18 @@ function T.test_in_place_changes_of_recorded_tensors_are_refused()
   lu.assertEquals(x:totable(), { 2 })
 end
 
+function T.test_gradients_are_not_lost_in_plain_tensors()
+  local w, plain = tensor({ 1, 2 }):requires_grad(), tensor { 3, 4 }
+  for _, f in ipairs {
+    function() plain:add_(w) end, function() plain:copy_(w * 2) end, function() plain[1] = w:sum() end,
+  } do
+    lu.assertStrContains(check.message(f), "the operand's gradient would be lost; make a new tensor of both, or detach it")
+  end
+  plain:add_(w:detach())
+  autograd.no_grad(function() plain:add_(w) end)
+  lu.assertEquals(plain:totable(), { 5, 8 })
+end
+
 function T.test_gradients_outlive_the_scope_of_their_step()
   local x = tensor({ 3 }):requires_grad()
   do

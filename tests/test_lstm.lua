@@ -341,7 +341,7 @@ function T.test_dropout_stands_between_layers_only()
   local both, x = load_waves(LSTM(3, 3, { layers = 2 })), check.randn(2, 4, 3)
   local lower, upper = load_waves(LSTM(3, 3)), LSTM(3, 3)
   for _, part in ipairs { "weight_ih", "weight_hh", "bias_ih", "bias_hh" } do
-    upper[part .. "_l0"]:detach():copy_(both[part .. "_l1"])
+    upper[part .. "_l0"]:detach():copy_(both[part .. "_l1"]:detach())
   end
   both:add_child("dropout", Twice())
   check.close(both(x), upper(lower(x) * 2), 1e-6)

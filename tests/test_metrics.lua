@@ -40,4 +40,25 @@ function T.test_what_does_not_fit_is_named()
   lu.assertStrContains(check.message(metrics.confusion, { 1, 3 }, { 1, 1 }, 2), "sample 2 has label 3")
 end
 
+function T.test_tables_of_other_letters_stand_straight()
+  local counts, classes = { { 3, 1 }, { 0, 12 } }, { "Überraschung", "人" }
+  lu.assertEquals(metrics.confusion_text(counts, classes), table.concat({
+    "             Überr     人   <- predicted",
+    "Überraschung     3     1",
+    "人                0    12",
+  }, "\n"))
+  local first, second = tostring(metrics.report(counts, classes)):match("\n(.-)\n(.-)\n")
+  lu.assertEquals(utf8.len(first), utf8.len(second))
+  lu.assertStrContains(metrics.confusion_text(counts), "1         3     1")
+  lu.assertEquals(metrics.report(counts).classes, { "1", "2" })
+end
+
+function T.test_scores_of_lists_and_tensors()
+  lu.assertEquals(metrics.accuracy({ 1, 2, 3, 1 }, tensor({ 1, 2, 1, 1 }, "i32")), 0.75)
+  lu.assertEquals(metrics.balanced({ 1, 1, 1, 2 }, { 1, 1, 1, 1 }), 0.5)
+  lu.assertEquals({ metrics.wilson(0, 0) }, { 0, 1 })
+  lu.assertStrContains(check.message(metrics.accuracy, { 1 }, {}), "accuracy: 1 labels but 0 predictions")
+  lu.assertStrContains(check.message(metrics.accuracy, tensor({ { 1 } }, "i32"), { 1 }), "labels must have 1 dimension, got 2")
+end
+
 return T

@@ -70,6 +70,35 @@ function T.test_a_training_stopped_anywhere_goes_on_to_the_same_bits()
   end
 end
 
+function T.test_what_is_no_loader_or_no_count_is_named()
+  local net = small_net()
+  local set = feral.data.synthetic { count = 7, size = 8 }
+  for _, case in ipairs {
+    { {}, "fit: option 'train' is missing" }, { { train = set }, "fit: train must be a loader (data.loader), got another table" },
+    { { train = batches {}, validation = 5 }, "fit: validation must be a loader (data.loader), got number" },
+    { { train = batches {}, epochs = 0 }, "fit: epochs must be a whole number from 1, got 0" },
+    { { train = batches {}, epoch = 3 }, "fit: unknown option 'epoch', did you mean 'epochs'?" },
+  } do
+    lu.assertStrContains(check.message(train.fit, net, case[1]), case[2])
+  end
+  lu.assertStrContains(check.message(train.score, net, set), "evaluate: the data must be a loader")
+  lu.assertStrContains(check.message(train.score, net, batches {}), "score: the names of the classes are missing")
+end
+
+function T.test_a_loaders_own_classes_name_the_scores()
+  local set = feral.data.synthetic { count = 14, size = 8 }
+  local net = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+  lu.assertEquals(train.score(net, feral.data.loader(set, { batch = 5 })).classes, set.classes)
+end
+
+function T.test_labels_that_do_not_fit_the_network_are_named()
+  local set = feral.data.synthetic { count = 14, size = 8 }
+  local net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+  local loader = feral.data.loader(set, { batch = 14, shuffle = false })
+  lu.assertStrContains(check.message(train.fit, net, { train = loader, progress = false }), "label")
+  lu.assertStrContains(check.message(train.score, net, loader), "label")
+end
+
 function T.test_resume_after_the_end_changes_nothing()
   local dir <close> = temporary.folder()
   local whole = bytes_of((trained { checkpoint = dir / "c" }))

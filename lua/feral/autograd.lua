@@ -156,11 +156,18 @@ function autograd.detach(t)
   return view.reshape(t, t.shape)
 end
 
---- Raises when t takes part in a recording: what is written into it would change what backward computes with.
-function autograd.check_in_place(t, name)
+--- Raises when t takes part in a recording: what is written into it would change what backward computes with. Also when
+--- 'source', which is read, does: its gradient would be lost without a word.
+---@param t Tensor
+---@param name string  of the operation
+---@param source any
+function autograd.check_in_place(t, name, source)
   if enabled and node(t) then
     errors.raise("%s: in-place change of a tensor that gradients depend on; work under no_grad, or on a new tensor",
       name)
+  end
+  if enabled and node(source) then
+    errors.raise("%s: the operand's gradient would be lost; make a new tensor of both, or detach it", name)
   end
 end
 

@@ -97,16 +97,24 @@ end
 local Report = {}
 Report.__index = Report
 
+--- The classes' names; numbers where there are none.
+local function names_of(counts, classes)
+  local names = {}
+  for c = 1, #counts do names[c] = classes and classes[c] or tostring(c) end
+  return names
+end
+
 --- All scores that follow from a confusion matrix.
 ---@param counts integer[][]  as metrics.confusion makes it
----@param classes string[]  names
+---@param classes string[]|nil  names; numbers where it is nil
 ---@return table  accuracy, low, high (95 %, Wilson), balanced (mean recall of the classes that occur), macro_f1, count,
 ---               right, per_class {class, count, precision, recall, f1, recall_low, recall_high}, confusion, classes
 function metrics.report(counts, classes)
+  classes = names_of(counts, classes)
   local report = setmetatable({ confusion = counts, classes = classes, per_class = {}, count = 0, right = 0 }, Report)
   local recall, f1, occurring = 0, 0, 0
   for c = 1, #counts do
-    local scores = class_scores(counts, c, classes[c] or tostring(c))
+    local scores = class_scores(counts, c, classes[c])
     report.per_class[c] = scores
     report.count, report.right = report.count + scores.count, report.right + scores.right
     if scores.count > 0 then
@@ -119,20 +127,34 @@ function metrics.report(counts, classes)
   return report
 end
 
+local function letters(text) return utf8.len(text) or #text end
+
+local function padded(text, width) return text .. (" "):rep(width - letters(text)) end
+
+--- The first letters of a text, flush right in 'width' columns.
+local function cut(text, most, width)
+  if letters(text) > most then text = text:sub(1, (utf8.len(text) and utf8.offset(text, most + 1) or most + 1) - 1) end
+  return (" "):rep(width - letters(text)) .. text
+end
+
 local function widest(classes, least)
   local width = least
-  for _, name in ipairs(classes) do width = math.max(width, #name) end
+  for _, name in ipairs(classes) do width = math.max(width, letters(name)) end
   return width
 end
 
 --- The confusion matrix as text: rows are true classes, columns predicted ones.
+---@param counts integer[][]
+---@param classes string[]|nil  names; numbers where it is nil
+---@return string
 function metrics.confusion_text(counts, classes)
-  local width = widest(classes, 5)
+  local names = names_of(counts, classes)
+  local width = widest(names, 5)
   local lines, head = {}, { (" "):rep(width) }
-  for c = 1, #counts do head[#head + 1] = ("%6s"):format(classes[c]:sub(1, 5)) end
+  for c = 1, #counts do head[#head + 1] = cut(names[c], 5, 6) end
   lines[1] = table.concat(head) .. "   <- predicted"
   for t = 1, #counts do
-    local row = { ("%-" .. width .. "s"):format(classes[t]) }
+    local row = { padded(names[t], width) }
     for p = 1, #counts do row[#row + 1] = ("%6d"):format(counts[t][p]) end
     lines[#lines + 1] = table.concat(row)
   end
@@ -142,9 +164,9 @@ end
 --- The scores as a table for people.
 function Report:__tostring()
   local width = widest(self.classes, 8)
-  local lines = { ("%-" .. width .. "s  precision  recall  (95 %% interval)     f1  images"):format("") }
+  local lines = { padded("", width) .. "  precision  recall  (95 % interval)     f1  images" }
   for _, s in ipairs(self.per_class) do
-    lines[#lines + 1] = ("%-" .. width .. "s  %8.1f%%  %5.1f%%  (%4.1f to %5.1f%%)  %5.1f  %6d"):format(s.class,
+    lines[#lines + 1] = ("%s  %8.1f%%  %5.1f%%  (%4.1f to %5.1f%%)  %5.1f  %6d"):format(padded(s.class, width),
       100 * s.precision, 100 * s.recall, 100 * s.recall_low, 100 * s.recall_high, 100 * s.f1, s.count)
   end
   lines[#lines + 1] = ("accuracy %.2f %% (%.1f to %.1f), balanced %.2f %%, macro F1 %.1f, %d images"):format(

@@ -279,7 +279,7 @@ end
 for _, name in ipairs { "add_", "sub_", "mul_", "div_", "pow_", "maximum_", "minimum_", "copy_" } do
   local forward = arith[name]
   ops[name] = function(t, other)
-    autograd.check_in_place(t, name)
+    autograd.check_in_place(t, name, other)
     return forward(t, other)
   end
 end

@@ -151,7 +151,7 @@ function core.metatable.__tostring(t) return require("feral.show").tensor(t) end
 function core.metatable.__newindex(t, i, value)
   if type(i) ~= "number" then errors.raise("a tensor has no field '%s' to set", tostring(i)) end
   local part = view.select_first(t, i)
-  autograd.check_in_place(t, "assignment")
+  autograd.check_in_place(t, "assignment", value)
   if core.is_tensor(value) then ops.copy_(part, value) else create.fill_(part, value) end
 end
 

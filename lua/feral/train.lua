@@ -17,12 +17,18 @@ local progress = require "feral.progress"
 
 local train = {}
 
+local function check_loader(name, loader)
+  if type(loader) == "table" and loader.batches then return end
+  errors.raise("%s must be a loader (data.loader), got %s", name, type(loader) == "table" and "another table" or type(loader))
+end
+
 --- Predicts a whole loader in eval mode, without gradients.
 ---@param net Module
 ---@param loader table
 ---@param loss fun(logits: Tensor, labels: Tensor): Tensor|nil  default cross entropy
 ---@return table  {loss, labels, predictions} with plain lists
 function train.evaluate(net, loader, loss)
+  check_loader("evaluate: the data", loader)
   loss = loss or loss_functions.cross_entropy
   local was_training = net.training
   net:eval()
@@ -48,10 +54,11 @@ end
 --- Scores a network on a loader: metrics.report plus the mean loss.
 ---@param net Module
 ---@param loader table
----@param classes string[]
+---@param classes string[]|nil  default: the loader's
 ---@return table
 function train.score(net, loader, classes)
   local result = train.evaluate(net, loader)
+  classes = classes or loader.classes or errors.raise("score: the names of the classes are missing")
   local report = metrics.report(metrics.confusion(result.labels, result.predictions, #classes), classes)
   report.loss = result.loss
   return report
@@ -243,6 +250,11 @@ end
 function train.fit(net, options)
   options = errors.check_options("fit", options, option_names)
   if not options.train then errors.raise("fit: option 'train' is missing: a loader (data.loader) to train on") end
+  check_loader("fit: train", options.train)
+  if options.validation then check_loader("fit: validation", options.validation) end
+  if math.type(options.epochs) ~= "integer" or options.epochs < 1 then
+    errors.raise("fit: epochs must be a whole number from 1, got %s", tostring(options.epochs))
+  end
   local run = new_run(net, options)
   if options.resume then run:resume_from(options.checkpoint or errors.raise("fit: resume needs option 'checkpoint'")) end
   local _held <close> = signals.hold()
