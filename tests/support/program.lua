@@ -100,7 +100,7 @@ function program.type(steps, environment)
     end
   end
   lines[#lines + 1] = ([[
-    ) | env TERM=dumb %s script -qefc "$F" /dev/null > $out 2>&1
+    ) | env TERM=dumb %s script -qefc "exec $F" /dev/null > $out 2>&1
     code=$?
     cat $out; rm -f $out
     exit $code]]):format(environment or "")
