@@ -12,7 +12,7 @@ local library_root = os.getenv("FERAL_LUA")
 --- True for the source (debug.getinfo) of a function of the library's, or of C.
 ---@param source string
 function errors.is_library(source)
-  if library_root and source:sub(1, #library_root + 2) == "@" .. library_root .. "/" then return true end
+  if library_root and library_root ~= "" and source:sub(1, #library_root + 2) == "@" .. library_root .. "/" then return true end
   return source:sub(1, 11) == "@lua/feral/" or source == "=[C]"
 end
 

@@ -84,7 +84,7 @@ static const BundleFile *find_bundled(const char *module) {
 static int load_bundled(lua_State *L, const BundleFile *file) {
   const char *root = getenv("FERAL_LUA");
   const char *under = strncmp(file->path, "lua/", 4) == 0 ? file->path + 4 : NULL;
-  if (root != NULL && under != NULL) return luaL_loadfile(L, lua_pushfstring(L, "%s/%s", root, under));
+  if (root != NULL && root[0] != '\0' && under != NULL) return luaL_loadfile(L, lua_pushfstring(L, "%s/%s", root, under));
   lua_pushfstring(L, "@%s", file->path);
   return luaL_loadbufferx(L, file->text, (size_t)(file->end - file->text), lua_tostring(L, -1), "t");
 }
