@@ -1,6 +1,7 @@
 /* conv.c -- which method computes a convolution: a matter of its sizes alone. */
 #include "conv_gather.h"
 #include "conv_methods.h"
+#include "conv_winograd.h"
 
 static bool is_depthwise(const ConvGeometry *g) {
   return g->groups == g->c && g->groups == g->f;
@@ -27,25 +28,36 @@ static bool is_planar(const ConvGeometry *g, long cin, long cout, long h, long w
   return planar_cost(depth, cin, cout, h, w, (g->kw - 1) * g->dilation_w) < direct_cost(depth, cout);
 }
 
+static bool is_winograd(const ConvGeometry *g, bool forward) {
+  if (!winograd_fits(g)) return false;
+  Winograd k = forward ? winograd_forward_pass(g) : winograd_backward_pass(g);
+  return winograd_cost(&k) < direct_cost(9 * k.cin, k.cout) * (double)(k.images * k.out_h * k.out_w);
+}
+
 /* ---- conv.h ---- */
 
 long conv_forward_scratch(const ConvGeometry *g) {
   if (is_depthwise(g)) return depthwise_forward_scratch(g);
+  if (is_winograd(g, true)) return winograd_forward_scratch(g);
   return is_planar(g, g->c, g->f, g->oh, g->ow) ? planar_forward_scratch(g) : direct_forward_scratch(g);
 }
 
 long conv_backward_input_scratch(const ConvGeometry *g) {
   if (is_depthwise(g)) return depthwise_backward_input_scratch(g);
+  if (is_winograd(g, false)) return winograd_backward_input_scratch(g);
   return is_planar(g, g->f, g->c, g->h, g->w) ? planar_backward_input_scratch(g) : direct_backward_input_scratch(g);
 }
 
 long conv_backward_weight_scratch(const ConvGeometry *g) {
-  return is_depthwise(g) ? depthwise_backward_weight_scratch(g) : direct_backward_weight_scratch(g);
+  if (is_depthwise(g)) return depthwise_backward_weight_scratch(g);
+  return is_winograd(g, true) ? winograd_backward_weight_scratch(g) : direct_backward_weight_scratch(g);
 }
 
 void conv_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
   if (is_depthwise(g))
     depthwise_forward(g, x, w, bias, y, scratch);
+  else if (is_winograd(g, true))
+    winograd_forward(g, x, w, bias, y, scratch);
   else if (is_planar(g, g->c, g->f, g->oh, g->ow))
     planar_forward(g, x, w, bias, y, scratch);
   else
@@ -55,6 +67,8 @@ void conv_forward(const ConvGeometry *g, const real *x, const real *w, const rea
 void conv_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch) {
   if (is_depthwise(g))
     depthwise_backward_input(g, dy, w, dx, scratch);
+  else if (is_winograd(g, false))
+    winograd_backward_input(g, dy, w, dx, scratch);
   else if (is_planar(g, g->f, g->c, g->h, g->w))
     planar_backward_input(g, dy, w, dx, scratch);
   else
@@ -62,5 +76,10 @@ void conv_backward_input(const ConvGeometry *g, const real *dy, const real *w, r
 }
 
 void conv_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch) {
-  (is_depthwise(g) ? depthwise_backward_weight : direct_backward_weight)(g, dy, x, dw, scratch);
+  if (is_depthwise(g))
+    depthwise_backward_weight(g, dy, x, dw, scratch);
+  else if (is_winograd(g, true))
+    winograd_backward_weight(g, dy, x, dw, scratch);
+  else
+    direct_backward_weight(g, dy, x, dw, scratch);
 }

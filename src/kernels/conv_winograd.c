@@ -1,0 +1,379 @@
+/* conv_winograd.c -- forward and the input's gradient by conv_winograd.h's transforms. */
+#include "conv_winograd.h"
+
+#include "../base/interrupt.h"
+#include "../base/parallel.h"
+#include "conv_methods.h"
+
+#define INLINE WINOGRAD_INLINE
+
+const double winograd_kernels[WINOGRAD_MOST + 1][WINOGRAD_MOST][WINOGRAD_TAPS] = {
+    [4] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}},
+    [5] = {{0.5, 0, 0}, {-0.5, -0.5, -0.5}, {-1.0 / 6, 1.0 / 6, -1.0 / 6}, {1.0 / 6, 1.0 / 3, 2.0 / 3}, {0, 0, 1}},
+    [6] = {{0.25, 0, 0},
+           {-1.0 / 6, -1.0 / 6, -1.0 / 6},
+           {-1.0 / 6, 1.0 / 6, -1.0 / 6},
+           {1.0 / 24, 1.0 / 12, 1.0 / 6},
+           {1.0 / 24, -1.0 / 12, 1.0 / 6},
+           {0, 0, 1}},
+};
+
+/* ---- tiles ---- */
+
+bool winograd_fits(const ConvGeometry *g) {
+  return g->kh == 3 && g->kw == 3 && g->stride_h == 1 && g->stride_w == 1 && g->dilation_h == 1 && g->dilation_w == 1 &&
+         g->groups == 1 && g->c >= VLANES && g->f >= VLANES;
+}
+
+static void cut(Winograd *k, int m) {
+  k->m = m;
+  k->n = m + 2;
+  k->tiles_h = (k->out_h + m - 1) / m;
+  k->tiles_w = (k->out_w + m - 1) / m;
+  k->tiles = k->images * k->tiles_h * k->tiles_w;
+}
+
+/* Measured: what a transform's vector costs beside a multiply-add, loads and stores with it. */
+enum { TRANSFORM = 6 };
+
+double winograd_cost(const Winograd *k) {
+  double products = (double)k->cin * (double)lane_vectors(k->cout);
+  double vectors = (double)(lane_vectors(k->cin) + lane_vectors(k->cout));
+  return (double)k->tiles * k->n * k->n * (products + TRANSFORM * vectors);
+}
+
+static Winograd best_cut(Winograd k) {
+  Winograd best = k;
+  cut(&best, 4);
+  for (int m = 2; m < 4; m++) {
+    cut(&k, m);
+    if (winograd_cost(&k) < winograd_cost(&best)) best = k;
+  }
+  return best;
+}
+
+Winograd winograd_forward_pass(const ConvGeometry *g) {
+  return best_cut((Winograd){.images = g->n,
+                             .in_h = g->h,
+                             .in_w = g->w,
+                             .cin = g->c,
+                             .out_h = g->oh,
+                             .out_w = g->ow,
+                             .cout = g->f,
+                             .top = g->top,
+                             .left = g->left,
+                             .weight_in = 9,
+                             .weight_out = 9 * g->c});
+}
+
+Winograd winograd_backward_pass(const ConvGeometry *g) {
+  return best_cut((Winograd){.images = g->n,
+                             .in_h = g->oh,
+                             .in_w = g->ow,
+                             .cin = g->f,
+                             .out_h = g->h,
+                             .out_w = g->w,
+                             .cout = g->c,
+                             .top = 2 - g->top,
+                             .left = 2 - g->left,
+                             .weight_in = 9 * g->c,
+                             .weight_out = 9,
+                             .turned = true});
+}
+
+typedef struct Place {
+  long image, row, column;
+} Place;
+
+static Place tile_place(const Winograd *k, long tile) {
+  long a_row = k->tiles_w, an_image = k->tiles_h * k->tiles_w;
+  return (Place){tile / an_image, tile % an_image / a_row * k->m, tile % a_row * k->m};
+}
+
+void winograd_inputs(const Winograd *k, long tile, const real *x, const real *zeros, const real **pixels) {
+  Place at = tile_place(k, tile);
+  const real *image = x + at.image * k->in_h * k->in_w * k->cin;
+  for (long i = 0; i < k->n; i++)
+    for (long j = 0; j < k->n; j++) {
+      long row = at.row - k->top + i, column = at.column - k->left + j;
+      bool inside = row >= 0 && row < k->in_h && column >= 0 && column < k->in_w;
+      *pixels++ = inside ? image + (row * k->in_w + column) * k->cin : zeros;
+    }
+}
+
+void winograd_outputs(const Winograd *k, long tile, real *y, real *outside, real **pixels) {
+  Place at = tile_place(k, tile);
+  real *image = y + at.image * k->out_h * k->out_w * k->cout;
+  for (long i = at.row; i < at.row + k->m; i++)
+    for (long j = at.column; j < at.column + k->m; j++)
+      *pixels++ = i < k->out_h && j < k->out_w ? image + (i * k->out_w + j) * k->cout : outside;
+}
+
+/* ---- transforms ---- */
+
+INLINE void transform_input(const int m, const real *const *pixels, long c, real *v, long step) {
+  const int n = m + 2;
+  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST], result[WINOGRAD_MOST];
+#pragma GCC unroll 6
+  for (int j = 0; j < n; j++) {
+#pragma GCC unroll 6
+    for (int i = 0; i < n; i++) line[i] = vload(pixels[i * n + j] + c);
+    winograd_input_line(m, line, result);
+#pragma GCC unroll 6
+    for (int i = 0; i < n; i++) half[i][j] = result[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < n; i++) {
+    winograd_input_line(m, half[i], result);
+#pragma GCC unroll 6
+    for (int j = 0; j < n; j++) vstore(v + (i * n + j) * step + c, result[j]);
+  }
+}
+
+void winograd_transform_input(const Winograd *k, const real *const *pixels, real *v, long step) {
+  for (long i = 0; i < lane_vectors(k->cin); i++) {
+    long c = winograd_lane(k->cin, i);
+    switch (k->m) {
+    case 2:
+      transform_input(2, pixels, c, v, step);
+      break;
+    case 3:
+      transform_input(3, pixels, c, v, step);
+      break;
+    default:
+      transform_input(4, pixels, c, v, step);
+    }
+  }
+}
+
+/* y = A' v A + start, a vector of channels from 'c' on */
+INLINE void transform_output(const int m, const real *v, long step, vreal start, real *const *pixels, long c) {
+  const int n = m + 2;
+  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST], result[WINOGRAD_MOST];
+#pragma GCC unroll 6
+  for (int j = 0; j < n; j++) {
+#pragma GCC unroll 6
+    for (int i = 0; i < n; i++) line[i] = vload(v + (i * n + j) * step);
+    winograd_output_line(m, line, result);
+#pragma GCC unroll 6
+    for (int i = 0; i < m; i++) half[i][j] = result[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < m; i++) {
+    winograd_output_line(m, half[i], result);
+#pragma GCC unroll 6
+    for (int j = 0; j < m; j++) vstore(pixels[i * m + j] + c, result[j] + start);
+  }
+}
+
+/* ---- the products ---- */
+
+enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3, ROWS_MOST = 8 };
+
+/* Rows of a block: its sums, weights and one input fit the registers. */
+INLINE int block_rows(int vectors) {
+  return VREGISTERS < 32 ? (vectors == 3 ? 4 : 6) : vectors == 4 ? 6 : 8;
+}
+
+/* out (rows,vectors) = v (rows,depth) w (depth,vectors); rows of v lie 'depth' apart */
+INLINE void multiply_rows(const int rows, const int vectors, long depth, const real *v, const real *w, real *out) {
+  vreal sum[ROWS_MOST][BLOCK_VECTORS];
+#pragma GCC unroll 8
+  for (int p = 0; p < rows; p++)
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) sum[p][i] = (vreal){0};
+  for (long d = 0; d < depth; d++, w += vectors * VLANES) {
+    vreal weight[BLOCK_VECTORS];
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) weight[i] = vload(w + i * VLANES);
+#pragma GCC unroll 8
+    for (int p = 0; p < rows; p++) {
+      vreal input = vset(v[p * depth + d]);
+#pragma GCC unroll 4
+      for (int i = 0; i < vectors; i++) sum[p][i] += input * weight[i];
+    }
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < rows; p++)
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) vstore(out + (p * vectors + i) * VLANES, sum[p][i]);
+}
+
+INLINE void multiply(const int vectors, long rows, long depth, const real *v, const real *w, real *out) {
+  const int many = block_rows(vectors);
+  for (; rows >= many; rows -= many, v += many * depth, out += many * vectors * VLANES)
+    multiply_rows(many, vectors, depth, v, w, out);
+  for (; rows >= 3; rows -= 3, v += 3 * depth, out += 3 * vectors * VLANES) multiply_rows(3, vectors, depth, v, w, out);
+  for (; rows > 0; rows--, v += depth, out += vectors * VLANES) multiply_rows(1, vectors, depth, v, w, out);
+}
+
+static void multiply_block(long vectors, long rows, long depth, const real *v, const real *w, real *out) {
+  switch (vectors) {
+  case 1:
+    multiply(1, rows, depth, v, w, out);
+    break;
+  case 2:
+    multiply(2, rows, depth, v, w, out);
+    break;
+  case 3:
+    multiply(3, rows, depth, v, w, out);
+    break;
+  default:
+    multiply(BLOCK_VECTORS, rows, depth, v, w, out);
+  }
+}
+
+/* ---- one pass ---- */
+
+enum { CHUNK_BYTES = 640 << 10, CHUNK_MOST = 96, CHUNKS_A_THREAD = 4 };
+
+typedef struct Work {
+  Winograd k;
+  long products, blocks, vectors; /* N^2; of output channels */
+  long chunk;                     /* tiles at a time */
+  long v_step, m_step;            /* between products, of transformed inputs and of results */
+  /* positions in the scratch; inputs and results are a thread's */
+  long weights, starts, zeros, inputs, results;
+  long inputs_size, results_size, outside_size, size;
+} Work;
+
+static Work work_for(const Winograd *k) {
+  Work w = {.k = *k, .products = k->n * k->n, .vectors = lane_vectors(k->cout)};
+  w.blocks = (w.vectors + BLOCK_VECTORS - 1) / BLOCK_VECTORS;
+  long widest = (w.vectors + w.blocks - 1) / w.blocks * VLANES, threads = omp_get_max_threads();
+  long a_tile = w.products * (k->cin + widest) * (long)sizeof(real), most = CHUNK_BYTES / a_tile / 24 * 24;
+  long share = (k->tiles + CHUNKS_A_THREAD * threads - 1) / (CHUNKS_A_THREAD * threads);
+  w.chunk = most < 24 ? 24 : most > CHUNK_MOST ? CHUNK_MOST : most;
+  if (w.chunk > share) w.chunk = share;
+  w.v_step = winograd_step(w.chunk * k->cin);
+  w.m_step = winograd_step(w.chunk * widest);
+  w.inputs_size = w.products * w.v_step;
+  w.results_size = w.products * w.m_step;
+  w.outside_size = k->cout;
+  w.weights = gather_reserve(&w.size, w.products * k->cin * w.vectors * VLANES);
+  w.starts = gather_reserve(&w.size, w.vectors * VLANES);
+  w.zeros = gather_reserve(&w.size, k->cin);
+  w.inputs = gather_reserve(&w.size, threads * w.inputs_size);
+  w.results = gather_reserve(&w.size, threads * (w.results_size + w.outside_size));
+  return w;
+}
+
+/* A block's weights: for each product (cin,vectors,VLANES) */
+static real *block_weights(const Work *w, long block, long product, real *scratch) {
+  long first = piece_start(w->vectors, w->blocks, block), count = piece_start(w->vectors, w->blocks, block + 1) - first;
+  return scratch + w->weights + (first * w->products + product * count) * w->k.cin * VLANES;
+}
+
+/* The product of a row of G and three vectors, 'step' apart. */
+INLINE vreal times_kernel(const double *g, const real *taps, long step) {
+  return (real)g[0] * vload(taps) + (real)g[1] * vload(taps + step) + (real)g[2] * vload(taps + 2 * step);
+}
+
+/* to (N,N) = G taps G', vectors 'step' apart;  taps (3,3) */
+static void transform_taps(int n, const real *taps, real *to, long step) {
+  real half[WINOGRAD_MOST * WINOGRAD_TAPS * VLANES];
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < 3; j++)
+      vstore(half + (3 * i + j) * VLANES, times_kernel(winograd_kernels[n][i], taps + j * VLANES, 3 * VLANES));
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < n; j++, to += step)
+      vstore(to, times_kernel(winograd_kernels[n][j], half + 3 * i * VLANES, VLANES));
+}
+
+/* Weights of input channel c and the vector of output channels from f on, transformed. */
+static void pack_vector(const Work *w, const real *weights, long c, long f, real *to, long step) {
+  real taps[9 * VLANES];
+  const real *from = weights + c * w->k.weight_in + f * w->k.weight_out;
+  for (long lane = 0; lane < VLANES; lane++, from += w->k.weight_out)
+    for (long t = 0; t < 9; t++) taps[t * VLANES + lane] = from[w->k.turned ? 8 - t : t];
+  transform_taps(w->k.n, taps, to, step);
+}
+
+static void pack_block(const Work *w, const real *weights, const real *bias, long block, real *scratch) {
+  long first = piece_start(w->vectors, w->blocks, block), count = piece_start(w->vectors, w->blocks, block + 1) - first;
+  real *to = block_weights(w, block, 0, scratch);
+  for (long v = 0; v < count; v++) {
+    long f = winograd_lane(w->k.cout, first + v);
+    for (long c = 0; c < w->k.cin; c++)
+      pack_vector(w, weights, c, f, to + (c * count + v) * VLANES, w->k.cin * count * VLANES);
+    vstore(scratch + w->starts + (first + v) * VLANES, bias != NULL ? vload(bias + f) : vset(0));
+  }
+}
+
+static void join_block(const Work *w, long block, long first, long tiles, const real *results, real *outside, real *y,
+                       const real *scratch) {
+  long from = piece_start(w->vectors, w->blocks, block), count = piece_start(w->vectors, w->blocks, block + 1) - from;
+  real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
+  for (long t = 0; t < tiles; t++) {
+    winograd_outputs(&w->k, first + t, y, outside, pixels);
+    for (long v = 0; v < count; v++) {
+      long c = winograd_lane(w->k.cout, from + v);
+      vreal start = vload(scratch + w->starts + (from + v) * VLANES);
+      const real *at = results + (t * count + v) * VLANES;
+      switch (w->k.m) {
+      case 2:
+        transform_output(2, at, w->m_step, start, pixels, c);
+        break;
+      case 3:
+        transform_output(3, at, w->m_step, start, pixels, c);
+        break;
+      default:
+        transform_output(4, at, w->m_step, start, pixels, c);
+      }
+    }
+  }
+}
+
+static void run_chunk(const Work *w, long chunk, const real *x, real *y, real *scratch) {
+  long first = chunk * w->chunk, rest = w->k.tiles - first, tiles = rest < w->chunk ? rest : w->chunk;
+  long thread = omp_get_thread_num();
+  real *inputs = scratch + w->inputs + thread * w->inputs_size;
+  real *results = scratch + w->results + thread * (w->results_size + w->outside_size);
+  const real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
+  for (long t = 0; t < tiles; t++) {
+    winograd_inputs(&w->k, first + t, x, scratch + w->zeros, pixels);
+    winograd_transform_input(&w->k, pixels, inputs + t * w->k.cin, w->v_step);
+  }
+  for (long block = 0; block < w->blocks; block++) {
+    long vectors = piece_start(w->vectors, w->blocks, block + 1) - piece_start(w->vectors, w->blocks, block);
+    for (long p = 0; p < w->products; p++)
+      multiply_block(vectors, tiles, w->k.cin, inputs + p * w->v_step, block_weights(w, block, p, scratch),
+                     results + p * w->m_step);
+    join_block(w, block, first, tiles, results, results + w->results_size, y, scratch);
+  }
+}
+
+static void run(const Winograd *k, const real *x, const real *weights, const real *bias, real *y, real *scratch) {
+  Work w = work_for(k);
+  memset(scratch + w.zeros, 0, (size_t)k->cin * sizeof *scratch);
+#pragma omp parallel
+  {
+#pragma omp for
+    for (long i = 0; i < w.blocks; i++) pack_block(&w, weights, bias, i, scratch);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < (k->tiles + w.chunk - 1) / w.chunk; i++)
+      if (!interrupted()) run_chunk(&w, i, x, y, scratch);
+  }
+}
+
+/* ---- conv_methods.h ---- */
+
+long winograd_forward_scratch(const ConvGeometry *g) {
+  Winograd k = winograd_forward_pass(g);
+  return work_for(&k).size;
+}
+
+void winograd_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
+  Winograd k = winograd_forward_pass(g);
+  run(&k, x, w, bias, y, scratch);
+}
+
+long winograd_backward_input_scratch(const ConvGeometry *g) {
+  Winograd k = winograd_backward_pass(g);
+  return work_for(&k).size;
+}
+
+void winograd_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch) {
+  Winograd k = winograd_backward_pass(g);
+  run(&k, dy, w, NULL, dx, scratch);
+}

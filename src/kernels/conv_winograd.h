@@ -1,0 +1,130 @@
+/*
+** conv_winograd.h -- 3x3 convolution at a stride of 1 by fewer multiplications (Lavin and Gray 2015; Winograd 1980).
+** The output is cut into tiles of M x M pixels. Each depends on N x N pixels of the input, N = M + 2, and is
+**
+**   y = A' [(G w G') * (B' x B)] A
+**
+** with products '*' element by element: N^2 of them instead of 9 M^2. Summed over input channels they are N^2 products
+** of matrices, tiles x channels by channels x filters. The gradient of the weights is the adjoint, summed over tiles:
+** dw = G' [(A dy A') * (B' x B)] G. The matrices are those of Toom and Cook for the points 0, 1, -1, then 2 and -2, and
+** infinity. Private to src/kernels/conv*.c.
+*/
+#ifndef FERAL_CONV_WINOGRAD_H
+#define FERAL_CONV_WINOGRAD_H
+
+#include "../base/simd.h"
+#include "conv_gather.h"
+
+#define WINOGRAD_INLINE static inline __attribute__((always_inline))
+
+enum { WINOGRAD_MOST = 6, WINOGRAD_TAPS = 3 }; /* largest N; a kernel's side */
+
+/* One pass over images: what is read, what is written, and how the former is cut into tiles. */
+typedef struct Winograd {
+  long images;
+  long in_h, in_w, cin;
+  long out_h, out_w, cout;
+  long top, left; /* rows and columns of zeros before the input */
+  int m, n;       /* sides of an output and an input tile */
+  long tiles_h, tiles_w, tiles;
+  long weight_in, weight_out; /* distances in the weights from one channel to the next */
+  bool turned;                /* taps in reverse order */
+} Winograd;
+
+bool winograd_fits(const ConvGeometry *g);
+Winograd winograd_forward_pass(const ConvGeometry *g);
+Winograd winograd_backward_pass(const ConvGeometry *g);
+
+/* Cost of a pass in multiply-adds of vectors. */
+double winograd_cost(const Winograd *k);
+
+/* Where the pixels of a tile lie in x (in_h,in_w,cin) x images; those beyond the edge are 'zeros'. */
+void winograd_inputs(const Winograd *k, long tile, const real *x, const real *zeros, const real **pixels);
+/* The same for its output; pixels beyond the edge are 'outside'. */
+void winograd_outputs(const Winograd *k, long tile, real *y, real *outside, real **pixels);
+
+/* G, N x 3 */
+extern const double winograd_kernels[WINOGRAD_MOST + 1][WINOGRAD_MOST][WINOGRAD_TAPS];
+
+/* v = B' d, N numbers */
+WINOGRAD_INLINE void winograd_input_line(const int m, const vreal *d, vreal *v) {
+  if (m == 2) {
+    v[0] = d[0] - d[2];
+    v[1] = d[1] + d[2];
+    v[2] = d[2] - d[1];
+    v[3] = d[1] - d[3];
+  } else if (m == 3) {
+    vreal odd = d[3] - d[1];
+    v[0] = 2 * (d[0] - d[2]) + odd;
+    v[1] = d[3] - d[2] - 2 * d[1];
+    v[2] = d[3] - 3 * d[2] + 2 * d[1];
+    v[3] = odd;
+    v[4] = d[4] - d[2] - 2 * odd;
+  } else {
+    vreal even = d[4] - 4 * d[2], odd = d[3] - 4 * d[1], near = d[4] - d[2], far = d[3] - d[1];
+    v[0] = even - d[2] + 4 * d[0];
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = near + 2 * far;
+    v[4] = near - 2 * far;
+    v[5] = d[5] - d[3] - 4 * far;
+  }
+}
+
+/* y = A' v, M numbers */
+WINOGRAD_INLINE void winograd_output_line(const int m, const vreal *v, vreal *y) {
+  vreal sum = v[1] + v[2], difference = v[1] - v[2];
+  if (m == 2) {
+    y[0] = v[0] + sum;
+    y[1] = difference - v[3];
+  } else if (m == 3) {
+    y[0] = v[0] + sum + v[3];
+    y[1] = difference + 2 * v[3];
+    y[2] = sum + 4 * v[3] + v[4];
+  } else {
+    vreal sum2 = v[3] + v[4], difference2 = v[3] - v[4];
+    y[0] = v[0] + sum + sum2;
+    y[1] = difference + 2 * difference2;
+    y[2] = sum + 4 * sum2;
+    y[3] = difference + 8 * difference2 + v[5];
+  }
+}
+
+/* v = A y, N numbers: the adjoint of the line before */
+WINOGRAD_INLINE void winograd_slope_line(const int m, const vreal *y, vreal *v) {
+  v[0] = y[0];
+  if (m == 2) {
+    v[1] = y[0] + y[1];
+    v[2] = y[0] - y[1];
+    v[3] = -y[1];
+  } else if (m == 3) {
+    vreal even = y[0] + y[2];
+    v[1] = even + y[1];
+    v[2] = even - y[1];
+    v[3] = y[0] + 2 * y[1] + 4 * y[2];
+    v[4] = y[2];
+  } else {
+    vreal even = y[0] + y[2], odd = y[1] + y[3], even2 = y[0] + 4 * y[2], odd2 = 2 * y[1] + 8 * y[3];
+    v[1] = even + odd;
+    v[2] = even - odd;
+    v[3] = even2 + odd2;
+    v[4] = even2 - odd2;
+    v[5] = y[3];
+  }
+}
+
+/* The number of the first channel of vector v: the last vector ends with the last channel. */
+static inline long winograd_lane(long channels, long v) {
+  return v * VLANES < channels - VLANES ? v * VLANES : channels - VLANES;
+}
+
+/* Reals between the matrices of two products: an odd number of cache lines, for powers of two would share few sets. */
+static inline long winograd_step(long count) {
+  long line = 64 / (long)sizeof(real), lines = (count + line - 1) / line;
+  return (lines | 1) * line;
+}
+
+/* B' x B of one tile's pixels, all channels: for each of the N^2 products a row, 'step' apart */
+void winograd_transform_input(const Winograd *k, const real *const *pixels, real *v, long step);
+
+#endif
