@@ -4,6 +4,7 @@
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
 #include "conv_methods.h"
+#include "panel.h"
 
 #define INLINE WINOGRAD_INLINE
 
@@ -168,39 +169,24 @@ INLINE void transform_output(const int m, const real *v, long step, vreal start,
 
 /* ---- the products ---- */
 
-enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3, ROWS_MOST = 8 };
-
-/* Rows of a block: its sums, weights and one input fit the registers. */
-INLINE int block_rows(int vectors) {
-  return VREGISTERS < 32 ? (vectors == 3 ? 4 : 6) : vectors == 4 ? 6 : 8;
-}
+enum { BLOCK_VECTORS = PANEL_VECTORS };
 
 /* out (rows,vectors) = v (rows,depth) w (depth,vectors); rows of v lie 'depth' apart */
 INLINE void multiply_rows(const int rows, const int vectors, long depth, const real *v, const real *w, real *out) {
-  vreal sum[ROWS_MOST][BLOCK_VECTORS];
+  vreal sums[PANEL_ROWS][PANEL_VECTORS];
 #pragma GCC unroll 8
-  for (int p = 0; p < rows; p++)
+  for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-    for (int i = 0; i < vectors; i++) sum[p][i] = (vreal){0};
-  for (long d = 0; d < depth; d++, w += vectors * VLANES) {
-    vreal weight[BLOCK_VECTORS];
-#pragma GCC unroll 4
-    for (int i = 0; i < vectors; i++) weight[i] = vload(w + i * VLANES);
+    for (int i = 0; i < vectors; i++) sums[r][i] = (vreal){0};
+  panel_add(rows, vectors, depth, v, depth, 1, w, sums);
 #pragma GCC unroll 8
-    for (int p = 0; p < rows; p++) {
-      vreal input = vset(v[p * depth + d]);
+  for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-      for (int i = 0; i < vectors; i++) sum[p][i] += input * weight[i];
-    }
-  }
-#pragma GCC unroll 8
-  for (int p = 0; p < rows; p++)
-#pragma GCC unroll 4
-    for (int i = 0; i < vectors; i++) vstore(out + (p * vectors + i) * VLANES, sum[p][i]);
+    for (int i = 0; i < vectors; i++) vstore(out + (r * vectors + i) * VLANES, sums[r][i]);
 }
 
 INLINE void multiply(const int vectors, long rows, long depth, const real *v, const real *w, real *out) {
-  const int many = block_rows(vectors);
+  const int many = panel_rows(vectors);
   for (; rows >= many; rows -= many, v += many * depth, out += many * vectors * VLANES)
     multiply_rows(many, vectors, depth, v, w, out);
   for (; rows >= 3; rows -= 3, v += 3 * depth, out += 3 * vectors * VLANES) multiply_rows(3, vectors, depth, v, w, out);
