@@ -34,12 +34,37 @@ static bool is_winograd(const ConvGeometry *g, bool forward) {
   return winograd_cost(&k) < direct_cost(9 * k.cin, k.cout) * (double)(k.images * k.out_h * k.out_w);
 }
 
+/* g->n plays no part: packed weights serve any number of images. */
+static const ConvMethod *forward_method(const ConvGeometry *g) {
+  if (is_depthwise(g)) return &conv_depthwise;
+  return is_planar(g, g->c, g->f, g->oh, g->ow) ? &conv_planar : &conv_direct;
+}
+
 /* ---- conv.h ---- */
 
+long conv_packed_size(const ConvGeometry *g) {
+  return forward_method(g)->packed_size(g);
+}
+
+long conv_run_scratch(const ConvGeometry *g) {
+  return forward_method(g)->run_scratch(g);
+}
+
+void conv_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
+  forward_method(g)->pack(g, w, bias, packed);
+}
+
+void conv_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
+  forward_method(g)->run(g, x, packed, tail, y, scratch);
+}
+
+bool conv_is_large(const ConvGeometry *g) {
+  double depth = (double)(g->kh * g->kw * (g->c / g->groups) + 1);
+  return depth * (double)(g->n * g->oh * g->ow) * (double)g->f > 1 << 16;
+}
+
 long conv_forward_scratch(const ConvGeometry *g) {
-  if (is_depthwise(g)) return depthwise_forward_scratch(g);
-  if (is_winograd(g, true)) return winograd_forward_scratch(g);
-  return is_planar(g, g->c, g->f, g->oh, g->ow) ? planar_forward_scratch(g) : direct_forward_scratch(g);
+  return is_winograd(g, true) ? winograd_forward_scratch(g) : conv_packed_size(g) + conv_run_scratch(g);
 }
 
 long conv_backward_input_scratch(const ConvGeometry *g) {
@@ -54,14 +79,17 @@ long conv_backward_weight_scratch(const ConvGeometry *g) {
 }
 
 void conv_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
-  if (is_depthwise(g))
-    depthwise_forward(g, x, w, bias, y, scratch);
-  else if (is_winograd(g, true))
+  if (is_winograd(g, true)) {
     winograd_forward(g, x, w, bias, y, scratch);
-  else if (is_planar(g, g->c, g->f, g->oh, g->ow))
-    planar_forward(g, x, w, bias, y, scratch);
-  else
-    direct_forward(g, x, w, bias, y, scratch);
+    return;
+  }
+  const ConvMethod *method = forward_method(g);
+  real *rest = scratch + method->packed_size(g);
+#pragma omp parallel if (conv_is_large(g))
+  {
+    method->pack(g, w, bias, scratch);
+    method->run(g, x, scratch, NULL, y, rest);
+  }
 }
 
 void conv_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch) {

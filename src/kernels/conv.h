@@ -5,7 +5,9 @@
 #ifndef FERAL_CONV_H
 #define FERAL_CONV_H
 
-#include "../base/real.h"
+#include <stdbool.h>
+
+#include "tail.h"
 
 typedef struct ConvGeometry {
   long n, c, h, w;             /* of the input; c counts all groups */
@@ -30,5 +32,18 @@ void conv_backward_input(const ConvGeometry *g, const real *dy, const real *w, r
 
 /* dw = the gradient of w */
 void conv_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);
+
+/* ---- the same weights for many inputs ----
+
+   Packed weights depend on the geometry, but neither on g->n nor on the number of threads. conv_pack and conv_run are
+   called by all threads of a team, or by one outside any; they share the work and return when all of it is done. */
+
+long conv_packed_size(const ConvGeometry *g);
+long conv_run_scratch(const ConvGeometry *g);
+void conv_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed);
+/* y = tail(x * w + bias); tail may be NULL */
+void conv_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y, real *scratch);
+/* Whether there is enough to do for more than one thread. */
+bool conv_is_large(const ConvGeometry *g);
 
 #endif

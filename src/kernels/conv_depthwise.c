@@ -34,9 +34,9 @@ typedef struct Work {
   long period;            /* of the weights */
   long in_step, out_step; /* from one of a piece's vectors to the next */
   long piece_count;
-  /* positions in the scratch; offsets of taps, and of a tile's rows that are read and written, are longs */
-  long weights, starts, sums, pieces, tap_at, row_in, row_out, buffers;
-  long size;
+  /* positions among what is packed; offsets of taps, and of a tile's rows that are read and written, are longs */
+  long weights, starts, pieces, tap_at, row_in, row_out, packed_size;
+  long sums, buffers, scratch_size; /* in the scratch */
 } Work;
 
 static long least(long a, long b) {
@@ -79,44 +79,58 @@ static long cut_rows(Work *k, Piece *pieces) {
 
 /* ---- what a gather needs ---- */
 
+static long tile_most(const Gather *g) {
+  long rows = TILE_ROWS * g->x.size * g->in_c;
+  return rows > TILE_MOST ? rows : TILE_MOST;
+}
+
 static Work work_for(const Gather *g, bool sums) {
   Work k = {.g = *g, .taps = g->y.taps * g->x.taps};
-  long rows = TILE_ROWS * g->x.size * g->in_c;
-  k.tiling = gather_tiling(g, rows > TILE_MOST ? rows : TILE_MOST, TILE_PIXELS,
-                           sums ? PARTS_MOST : TILES_A_THREAD * omp_get_max_threads());
+  k.tiling = gather_tiling(g, tile_most(g), TILE_PIXELS, sums ? PARTS_MOST : TILES_A_THREAD * omp_get_max_threads());
+  Tiling largest = gather_largest_tiling(g, tile_most(g), TILE_PIXELS);
   k.parts = sums ? least(PARTS_MOST, k.tiling.count) : 0;
   k.piece_count = cut_rows(&k, NULL);
-  k.weights = gather_reserve(&k.size, k.taps * k.period);
-  k.starts = gather_reserve(&k.size, k.period);
-  k.sums = gather_reserve(&k.size, k.parts * k.taps * k.period);
-  k.pieces = gather_reserve_longs(&k.size, k.piece_count * (long)(sizeof(Piece) / sizeof(long)));
-  k.tap_at = gather_reserve_longs(&k.size, k.taps);
-  k.row_in = gather_reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
-  k.row_out = gather_reserve_longs(&k.size, k.tiling.images * k.tiling.rows);
-  k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
+  k.weights = gather_reserve(&k.packed_size, k.taps * k.period);
+  k.starts = gather_reserve(&k.packed_size, k.period);
+  k.pieces = gather_reserve_longs(&k.packed_size, k.piece_count * (long)(sizeof(Piece) / sizeof(long)));
+  k.tap_at = gather_reserve_longs(&k.packed_size, k.taps);
+  k.row_in = gather_reserve_longs(&k.packed_size, largest.images * largest.rows);
+  k.row_out = gather_reserve_longs(&k.packed_size, largest.images * largest.rows);
+  k.sums = gather_reserve(&k.scratch_size, k.parts * k.taps * k.period);
+  k.buffers = gather_reserve(&k.scratch_size, omp_get_max_threads() * k.tiling.buffer);
   return k;
 }
 
-static void fill_tables(Work *k, real *scratch) {
+static void fill_tables(const Work *k, real *packed) {
   const Gather *g = &k->g;
-  long *in = gather_longs(scratch, k->row_in), *out = gather_longs(scratch, k->row_out);
-  cut_rows(k, (Piece *)(scratch + k->pieces));
-  gather_tap_offsets(g, gather_longs(scratch, k->tap_at));
-  for (long n = 0; n < k->tiling.images; n++)
-    for (long row = 0; row < k->tiling.rows; row++) {
+  Tiling largest = gather_largest_tiling(g, tile_most(g), TILE_PIXELS);
+  Work cutting = *k;
+  long *in = gather_longs(packed, k->row_in), *out = gather_longs(packed, k->row_out);
+  cut_rows(&cutting, (Piece *)(packed + k->pieces));
+  gather_tap_offsets(g, gather_longs(packed, k->tap_at));
+  for (long n = 0; n < largest.images; n++)
+    for (long row = 0; row < largest.rows; row++) {
       *in++ = (n * g->y.size + row * g->y.in_step) * g->x.size * g->in_c;
       *out++ = (n * g->y.out + row * g->y.step) * g->x.out * g->out_c;
     }
 }
 
 /* weights (taps,period), starts (period) */
-static void pack(const Work *k, const real *w, const real *bias, real *scratch) {
+static void pack_weights(const Work *k, const real *w, const real *bias, real *packed) {
   const Gather *g = &k->g;
-  for (long i = 0; i < k->period; i++) scratch[k->starts + i] = bias != NULL ? bias[i % g->out_c] : 0;
+  for (long i = 0; i < k->period; i++) packed[k->starts + i] = bias != NULL ? bias[i % g->out_c] : 0;
   for (long t = 0; t < k->taps; t++) {
     long row = g->y.tap + t / g->x.taps * g->y.tap_step, column = g->x.tap + t % g->x.taps * g->x.tap_step;
-    real *to = scratch + k->weights + t * k->period;
+    real *to = packed + k->weights + t * k->period;
     for (long i = 0; i < k->period; i++) to[i] = w[i % g->in_c * g->weight_group + row * g->kw + column];
+  }
+}
+
+static void pack(const Work *k, const real *w, const real *bias, real *packed) {
+#pragma omp single
+  {
+    fill_tables(k, packed);
+    pack_weights(k, w, bias, packed);
   }
 }
 
@@ -126,15 +140,15 @@ typedef struct Row {
   const Work *work;
   const real *x;
   real *y;
-  real *scratch;
+  const real *packed;
 } Row;
 
 /* y = start + the sum over taps of x w, for 'points' vectors of 'lanes' lanes from number 'at' of the row on */
 INLINE void sum_points(const Row *r, const Piece *piece, long at, long out, const int points, const int lanes) {
   const Work *k = r->work;
-  const long *tap_at = gather_longs(r->scratch, k->tap_at);
-  const real *w = r->scratch + k->weights + piece->weight;
-  vreal sum[POINTS_MOST], start = vload_part(r->scratch + k->starts + piece->weight, lanes);
+  const long *tap_at = gather_table(r->packed, k->tap_at);
+  const real *w = r->packed + k->weights + piece->weight;
+  vreal sum[POINTS_MOST], start = vload_part(r->packed + k->starts + piece->weight, lanes);
 #pragma GCC unroll 6
   for (int p = 0; p < points; p++) sum[p] = start;
   for (long t = 0; t < k->taps; t++, w += k->period) {
@@ -155,7 +169,7 @@ INLINE void sum_piece(const Row *r, const Piece *piece, const int lanes) {
 }
 
 static void sum_row(const Row *r) {
-  const Piece *piece = (const Piece *)(r->scratch + r->work->pieces), *end = piece + r->work->piece_count;
+  const Piece *piece = (const Piece *)(r->packed + r->work->pieces), *end = piece + r->work->piece_count;
   for (; piece < end; piece++) switch (VLANES / piece->lanes) {
     case 1:
       sum_piece(r, piece, VLANES);
@@ -174,20 +188,23 @@ static void sum_row(const Row *r) {
     }
 }
 
-static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
-  Work k = work_for(g, false);
-  fill_tables(&k, scratch);
-  pack(&k, w, bias, scratch);
-#pragma omp parallel for schedule(dynamic) if (g->images * g->y.count * g->x.count * g->out_c > PARALLEL_MIN / 4)
-  for (long i = 0; i < k.tiling.count; i++) {
+static void run_tile(const Work *k, const Tile *tile, const real *x, const real *packed, real *y) {
+  const long *in = gather_table(packed, k->row_in), *out = gather_table(packed, k->row_out);
+  for (long i = 0; i < tile->images * tile->rows; i++) {
+    Row row = {k, x + in[i], y + out[i], packed};
+    sum_row(&row);
+  }
+}
+
+static void run(const Work *k, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
+  real *buffer = scratch + k->buffers + omp_get_thread_num() * k->tiling.buffer;
+#pragma omp for schedule(dynamic)
+  for (long i = 0; i < k->tiling.count; i++) {
     if (interrupted()) continue;
-    Tile tile = gather_tile(g, &k.tiling, i);
-    const real *from = gather_input(g, &tile, x, scratch + k.buffers + omp_get_thread_num() * k.tiling.buffer);
-    real *to = gather_output(g, &tile, y);
-    for (long row = 0; row < tile.images * tile.rows; row++) {
-      Row r = {&k, from + gather_longs(scratch, k.row_in)[row], to + gather_longs(scratch, k.row_out)[row], scratch};
-      sum_row(&r);
-    }
+    Tile tile = gather_tile(&k->g, &k->tiling, i);
+    real *to = gather_output(&k->g, &tile, y);
+    run_tile(k, &tile, gather_input(&k->g, &tile, x, buffer), packed, to);
+    tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
   }
 }
 
@@ -197,20 +214,20 @@ typedef struct Rows {
   const Work *work;
   const real *x, *dy;
   long count;
-  real *scratch;
+  const real *packed;
 } Rows;
 
 /* sums (taps,period) of a piece: adds dy x over all rows of a tile, for 'count' taps at a time in registers */
 INLINE void add_taps(const Rows *r, const Piece *piece, long first, const int count, const int lanes, real *sums) {
   const Work *k = r->work;
-  const long *tap_at = gather_longs(r->scratch, k->tap_at) + first;
+  const long *tap_at = gather_table(r->packed, k->tap_at) + first;
   vreal sum[TAPS_MOST];
 #pragma GCC unroll 9
   for (int t = 0; t < count; t++) sum[t] = (vreal){0};
   for (long row = 0; row < r->count; row++) {
-    const real *dy = r->dy + gather_longs(r->scratch, k->row_out)[row] + piece->at, *x[TAPS_MOST];
+    const real *dy = r->dy + gather_table(r->packed, k->row_out)[row] + piece->at, *x[TAPS_MOST];
 #pragma GCC unroll 9
-    for (int t = 0; t < count; t++) x[t] = r->x + gather_longs(r->scratch, k->row_in)[row] + piece->at + tap_at[t];
+    for (int t = 0; t < count; t++) x[t] = r->x + gather_table(r->packed, k->row_in)[row] + piece->at + tap_at[t];
     long at = 0;
     for (long left = piece->points; left > 0; left--, at += k->in_step, dy += k->out_step) {
       vreal slope = vload_part(dy, lanes);
@@ -233,7 +250,7 @@ INLINE void add_piece(const Rows *r, const Piece *piece, const int lanes, real *
 }
 
 static void add_tile(const Rows *r, real *sums) {
-  const Piece *piece = (const Piece *)(r->scratch + r->work->pieces), *end = piece + r->work->piece_count;
+  const Piece *piece = (const Piece *)(r->packed + r->work->pieces), *end = piece + r->work->piece_count;
   for (; piece < end; piece++) switch (VLANES / piece->lanes) {
     case 1:
       add_piece(r, piece, VLANES, sums);
@@ -252,7 +269,7 @@ static void add_tile(const Rows *r, real *sums) {
     }
 }
 
-static void sum_part(const Work *k, long part, const real *dy, const real *x, real *scratch) {
+static void sum_part(const Work *k, long part, const real *dy, const real *x, const real *packed, real *scratch) {
   long size = k->taps * k->period, end = piece_start(k->tiling.count, k->parts, part + 1);
   real *sums = scratch + k->sums + part * size,
        *buffer = scratch + k->buffers + omp_get_thread_num() * k->tiling.buffer;
@@ -260,7 +277,7 @@ static void sum_part(const Work *k, long part, const real *dy, const real *x, re
   for (long i = piece_start(k->tiling.count, k->parts, part); i < end && !interrupted(); i++) {
     Tile tile = gather_tile(&k->g, &k->tiling, i);
     Rows rows = {k, gather_input(&k->g, &tile, x, buffer), gather_output(&k->g, &tile, (real *)dy),
-                 tile.images * tile.rows, scratch};
+                 tile.images * tile.rows, packed};
     add_tile(&rows, sums);
   }
 }
@@ -278,23 +295,35 @@ static void fold(const Work *k, const real *sums, real *dw) {
 
 /* ---- conv_methods.h ---- */
 
-long depthwise_forward_scratch(const ConvGeometry *geometry) {
+static Work forward_work(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
-  return work_for(&g, false).size;
+  return work_for(&g, false);
 }
 
-void depthwise_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
-                       real *scratch) {
-  Gather g = gather_forward(geometry);
-  run_gather(&g, x, w, bias, y, scratch);
+static long depthwise_packed_size(const ConvGeometry *g) {
+  return forward_work(g).packed_size;
 }
+static long depthwise_run_scratch(const ConvGeometry *g) {
+  return forward_work(g).scratch_size;
+}
+static void depthwise_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
+  Work k = forward_work(g);
+  pack(&k, w, bias, packed);
+}
+static void depthwise_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
+                          real *scratch) {
+  Work k = forward_work(g);
+  run(&k, x, packed, tail, y, scratch);
+}
+
+const ConvMethod conv_depthwise = {depthwise_packed_size, depthwise_run_scratch, depthwise_pack, depthwise_run};
 
 long depthwise_backward_input_scratch(const ConvGeometry *geometry) {
   long most = 0;
   for (long phase = 0; phase < gather_phases(geometry); phase++) {
     Gather g = gather_backward(geometry, phase);
-    long size = work_for(&g, false).size;
-    if (size > most) most = size;
+    Work k = work_for(&g, false);
+    if (k.packed_size + k.scratch_size > most) most = k.packed_size + k.scratch_size;
   }
   return most;
 }
@@ -302,20 +331,27 @@ long depthwise_backward_input_scratch(const ConvGeometry *geometry) {
 void depthwise_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
   for (long phase = 0; phase < gather_phases(geometry); phase++) {
     Gather g = gather_backward(geometry, phase);
-    run_gather(&g, dy, w, NULL, dx, scratch);
+    Work k = work_for(&g, false);
+#pragma omp parallel if (conv_is_large(geometry))
+    {
+      pack(&k, w, NULL, scratch);
+      run(&k, dy, scratch, NULL, dx, scratch + k.packed_size);
+    }
   }
 }
 
 long depthwise_backward_weight_scratch(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
-  return work_for(&g, true).size;
+  Work k = work_for(&g, true);
+  return k.packed_size + k.scratch_size;
 }
 
 void depthwise_backward_weight(const ConvGeometry *geometry, const real *dy, const real *x, real *dw, real *scratch) {
   Gather g = gather_forward(geometry);
   Work k = work_for(&g, true);
+  real *rest = scratch + k.packed_size;
   fill_tables(&k, scratch);
-#pragma omp parallel for schedule(dynamic) if (g.images * g.y.count * g.x.count * g.out_c > PARALLEL_MIN / 4)
-  for (long part = 0; part < k.parts; part++) sum_part(&k, part, dy, x, scratch);
-  fold(&k, scratch + k.sums, dw);
+#pragma omp parallel for schedule(dynamic) if (conv_is_large(geometry))
+  for (long part = 0; part < k.parts; part++) sum_part(&k, part, dy, x, scratch, rest);
+  fold(&k, rest + k.sums, dw);
 }

@@ -110,28 +110,34 @@ static void (*const block_kernels[])(const Block *) = {sum_half, sum_block_1, su
 
 /* ---- one gather ---- */
 
-/* What one gather needs besides its operands; positions in the scratch. */
+/* What one gather needs besides its operands. */
 typedef struct Work {
   Gather g;
   Runs runs;
   Tiling tiling;
-  long vectors, blocks;      /* of a group's output channels */
-  long depth;                /* products that make one output */
-  long panels, starts;       /* packed weights and biases */
-  long tables;               /* of longs: offsets of runs, of pixels read, of pixels written */
-  long tile_pixels, buffers; /* of one tile; one buffer a thread */
-  long size;
+  long vectors, blocks; /* of a group's output channels */
+  long depth;           /* products that make one output */
+  /* positions among what is packed: weights and biases; longs, the offsets of runs, of pixels read and written */
+  long panels, starts, run_at, in_at, out_at, packed_size;
+  long scratch_size; /* the threads' buffers */
 } Work;
+
+static Tiling largest_tiling(const Gather *g) {
+  return gather_largest_tiling(g, TILE_MOST, TILE_PIXELS);
+}
 
 static Work work_for(const Gather *g) {
   Work k = {.g = *g, .runs = gather_runs(g), .vectors = lane_vectors(g->cout), .depth = g->y.taps * g->x.taps * g->cin};
   k.tiling = gather_tiling(g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
   k.blocks = lane_blocks(g->cout, BLOCK_VECTORS);
-  k.tile_pixels = k.tiling.images * k.tiling.rows * g->x.count;
-  k.panels = gather_reserve(&k.size, g->groups * k.vectors * k.depth * VLANES);
-  k.starts = gather_reserve(&k.size, g->groups * k.vectors * VLANES);
-  k.tables = gather_reserve_longs(&k.size, k.runs.count + 2 * k.tile_pixels);
-  k.buffers = gather_reserve(&k.size, omp_get_max_threads() * k.tiling.buffer);
+  Tiling largest = largest_tiling(g);
+  long pixels = largest.images * largest.rows * g->x.count;
+  k.panels = gather_reserve(&k.packed_size, g->groups * k.vectors * k.depth * VLANES);
+  k.starts = gather_reserve(&k.packed_size, g->groups * k.vectors * VLANES);
+  k.run_at = gather_reserve_longs(&k.packed_size, k.runs.count);
+  k.in_at = gather_reserve_longs(&k.packed_size, pixels);
+  k.out_at = gather_reserve_longs(&k.packed_size, pixels);
+  gather_reserve(&k.scratch_size, omp_get_max_threads() * k.tiling.buffer);
   return k;
 }
 
@@ -157,18 +163,29 @@ static void pack_vector(const Gather *g, const LaneBlock *block, long v, const r
     pack_channels(g, block, v, c, c + PACKED < g->cin ? c + PACKED : g->cin, w, panel);
 }
 
-static void pack_block(const Work *k, const real *w, const real *bias, long group, long index, real *scratch) {
+static void pack_block(const Work *k, const real *w, const real *bias, long group, long index, real *packed) {
   const Gather *g = &k->g;
   LaneBlock block = lane_block(g->cout, BLOCK_VECTORS, index);
   long at = group * k->vectors + block.first;
   for (long v = 0; v < block.count; v++) {
-    real *start = scratch + k->starts + (at + v) * VLANES;
-    pack_vector(g, &block, v, w + group * g->weight_group, scratch + k->panels + at * k->depth * VLANES);
+    real *start = packed + k->starts + (at + v) * VLANES;
+    pack_vector(g, &block, v, w + group * g->weight_group, packed + k->panels + at * k->depth * VLANES);
     for (long lane = 0; lane < VLANES; lane++) {
       long c = lane_first(g->cout, &block, v) + lane;
       start[lane] = bias != NULL && c < g->cout ? bias[group * g->cout + c] : 0;
     }
   }
+}
+
+static void pack(const Work *k, const real *w, const real *bias, real *packed) {
+#pragma omp single nowait
+  {
+    Tiling largest = largest_tiling(&k->g);
+    gather_run_offsets(&k->g, gather_longs(packed, k->run_at));
+    gather_offsets(&k->g, &largest, gather_longs(packed, k->in_at), gather_longs(packed, k->out_at));
+  }
+#pragma omp for
+  for (long i = 0; i < k->g.groups * k->blocks; i++) pack_block(k, w, bias, i / k->blocks, i % k->blocks, packed);
 }
 
 /* How many of the tile's pixels can be stored as whole vectors: what a vector holds beyond the last channel is zero,
@@ -207,63 +224,69 @@ static void run_block(Block b, const LaneBlock *block, long pixels, long whole) 
   }
 }
 
-static void run_tile(const Work *k, const Tile *tile, const real *x, real *y, real *scratch) {
+static void run_tile(const Work *k, const Tile *tile, const real *x, const real *packed, real *y) {
   const Gather *g = &k->g;
-  const long *run_at = gather_longs(scratch, k->tables);
-  Block b = {.run_at = run_at, .runs = k->runs, .in_at = run_at + k->runs.count, .lanes = g->cout};
-  b.out_at = b.in_at + k->tile_pixels;
+  Block b = {.runs = k->runs, .lanes = g->cout};
+  b.run_at = gather_table(packed, k->run_at);
+  b.in_at = gather_table(packed, k->in_at);
+  b.out_at = gather_table(packed, k->out_at);
   for (long i = 0; i < g->groups * k->blocks; i++) {
     LaneBlock block = lane_block(g->cout, BLOCK_VECTORS, i % k->blocks);
     long group = i / k->blocks, at = group * k->vectors + block.first;
     b.x = x + group * g->cin;
     b.y = y + group * g->cout;
-    b.w = scratch + k->panels + at * k->depth * VLANES;
-    b.start = scratch + k->starts + at * VLANES;
+    b.w = packed + k->panels + at * k->depth * VLANES;
+    b.start = packed + k->starts + at * VLANES;
     for (long v = 0; v < block.count; v++) b.channel[v] = lane_first(g->cout, &block, v);
     run_block(b, &block, tile->pixels, whole_pixels(g, &block, tile->pixels));
   }
 }
 
-static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
-  Work k = work_for(g);
-  long *tables = gather_longs(scratch, k.tables);
-  bool many =
-      (double)g->images * (double)(g->y.count * g->x.count) * (double)(k.depth + 1) * (double)g->out_c > 1 << 16;
-  gather_run_offsets(g, tables);
-  gather_offsets(g, &k.tiling, tables + k.runs.count, tables + k.runs.count + k.tile_pixels);
-#pragma omp parallel if (many)
-  {
-    real *buffer = scratch + k.buffers + omp_get_thread_num() * k.tiling.buffer;
-#pragma omp for
-    for (long i = 0; i < g->groups * k.blocks; i++) pack_block(&k, w, bias, i / k.blocks, i % k.blocks, scratch);
+static void run(const Work *k, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
+  real *buffer = scratch + omp_get_thread_num() * k->tiling.buffer;
 #pragma omp for schedule(dynamic)
-    for (long i = 0; i < k.tiling.count; i++) {
-      if (interrupted()) continue;
-      Tile tile = gather_tile(g, &k.tiling, i);
-      run_tile(&k, &tile, gather_input(g, &tile, x, buffer), gather_output(g, &tile, y), scratch);
-    }
+  for (long i = 0; i < k->tiling.count; i++) {
+    if (interrupted()) continue;
+    Tile tile = gather_tile(&k->g, &k->tiling, i);
+    real *to = gather_output(&k->g, &tile, y);
+    run_tile(k, &tile, gather_input(&k->g, &tile, x, buffer), packed, to);
+    tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
   }
 }
 
-/* ---- conv_methods.h ---- */
+/* ---- forward ---- */
 
-long direct_forward_scratch(const ConvGeometry *geometry) {
+static Work forward_work(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
-  return work_for(&g).size;
+  return work_for(&g);
 }
 
-void direct_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
-                    real *scratch) {
-  Gather g = gather_forward(geometry);
-  run_gather(&g, x, w, bias, y, scratch);
+static long direct_packed_size(const ConvGeometry *g) {
+  return forward_work(g).packed_size;
 }
+static long direct_run_scratch(const ConvGeometry *g) {
+  return forward_work(g).scratch_size;
+}
+static void direct_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
+  Work k = forward_work(g);
+  pack(&k, w, bias, packed);
+}
+static void direct_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
+                       real *scratch) {
+  Work k = forward_work(g);
+  run(&k, x, packed, tail, y, scratch);
+}
+
+const ConvMethod conv_direct = {direct_packed_size, direct_run_scratch, direct_pack, direct_run};
+
+/* ---- the input's gradient ---- */
 
 long direct_backward_input_scratch(const ConvGeometry *geometry) {
   long most = 0;
   for (long phase = 0; phase < gather_phases(geometry); phase++) {
     Gather g = gather_backward(geometry, phase);
-    long size = work_for(&g).size;
-    if (size > most) most = size;
+    Work k = work_for(&g);
+    if (k.packed_size + k.scratch_size > most) most = k.packed_size + k.scratch_size;
   }
   return most;
 }
@@ -271,6 +294,11 @@ long direct_backward_input_scratch(const ConvGeometry *geometry) {
 void direct_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
   for (long phase = 0; phase < gather_phases(geometry); phase++) {
     Gather g = gather_backward(geometry, phase);
-    run_gather(&g, dy, w, NULL, dx, scratch);
+    Work k = work_for(&g);
+#pragma omp parallel if (conv_is_large(geometry))
+    {
+      pack(&k, w, NULL, scratch);
+      run(&k, dy, scratch, NULL, dx, scratch + k.packed_size);
+    }
   }
 }

@@ -151,6 +151,12 @@ Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted) {
   return t;
 }
 
+Tiling gather_largest_tiling(const Gather *g, long most, long pixels) {
+  Gather many = *g;
+  many.images = pixels;
+  return gather_tiling(&many, most, pixels, 0);
+}
+
 Tile gather_tile(const Gather *g, const Tiling *t, long index) {
   long bands = divide_up(g->y.count, t->rows);
   Tile tile = {.image = index / bands * t->images, .row = index % bands * t->rows};

@@ -62,6 +62,8 @@ void gather_run_offsets(const Gather *g, long *run_at);
 
 /* Tiles of at most 'most' reals of input and so many pixels; smaller ones where there would be fewer than 'wanted'. */
 Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted);
+/* For as many images as there may be: its tile begins with the rows and pixels of any other tiling's. */
+Tiling gather_largest_tiling(const Gather *g, long most, long pixels);
 /* Rows of input, with zeros, that so many rows of output are made from. */
 long gather_input_rows(const Gather *g, long rows);
 Tile gather_tile(const Gather *g, const Tiling *t, long index);
@@ -88,6 +90,9 @@ static inline long gather_reserve_longs(long *size, long count) {
 
 static inline long *gather_longs(real *scratch, long position) {
   return (long *)(scratch + position);
+}
+static inline const long *gather_table(const real *packed, long position) {
+  return (const long *)(packed + position);
 }
 
 /* ---- channels as vectors ---- */

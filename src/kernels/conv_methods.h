@@ -7,18 +7,25 @@
 
 #include "conv.h"
 
+/* Forward, as in conv.h: packed weights do not depend on g->n or the number of threads; pack and run are called by all
+   threads of a team. Sizes are whole lines of cache (gather_reserve). */
+typedef struct ConvMethod {
+  long (*packed_size)(const ConvGeometry *g);
+  long (*run_scratch)(const ConvGeometry *g);
+  void (*pack)(const ConvGeometry *g, const real *w, const real *bias, real *packed);
+  void (*run)(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y, real *scratch);
+} ConvMethod;
+
 /* Any convolution: conv_direct.c, conv_weight.c. */
-long direct_forward_scratch(const ConvGeometry *g);
+extern const ConvMethod conv_direct;
 long direct_backward_input_scratch(const ConvGeometry *g);
 long direct_backward_weight_scratch(const ConvGeometry *g);
-void direct_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch);
 void direct_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 void direct_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);
 
 /* Forward and the input's gradient at a stride of 1 and without groups, for few output channels: conv_planar.c. */
-long planar_forward_scratch(const ConvGeometry *g);
+extern const ConvMethod conv_planar;
 long planar_backward_input_scratch(const ConvGeometry *g);
-void planar_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch);
 void planar_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 
 /* 3x3 at a stride of 1 between many channels, by fewer multiplications: conv_winograd.c, conv_winograd_weight.c. */
@@ -30,10 +37,9 @@ void winograd_backward_input(const ConvGeometry *g, const real *dy, const real *
 void winograd_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);
 
 /* One filter a channel, c = f = groups: conv_depthwise.c. */
-long depthwise_forward_scratch(const ConvGeometry *g);
+extern const ConvMethod conv_depthwise;
 long depthwise_backward_input_scratch(const ConvGeometry *g);
 long depthwise_backward_weight_scratch(const ConvGeometry *g);
-void depthwise_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch);
 void depthwise_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 void depthwise_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);
 

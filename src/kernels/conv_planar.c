@@ -85,11 +85,18 @@ typedef struct Work {
   Tiling tiling;
   long depth, blocks;   /* of output channels */
   long positions, step; /* computed at a time; of them and what is read behind them */
-  long plane;           /* reals of a tile's plane, and what a row's last vector writes behind it */
-  /* positions in the scratch; planes and results are a thread's */
-  long weights, starts, at, planes, results;
-  long planes_size, results_size, size;
+  long plane;           /* reals of the largest tile's plane, and what a row's last vector writes behind it */
+  /* positions among what is packed, and in a thread's scratch */
+  long weights, starts, at, packed_size;
+  long planes, results, thread_size;
 } Work;
+
+/* An odd number of cache lines, so that the planes do not share the same few sets of the cache. */
+static long plane_size(const Gather *g) {
+  enum { LINE = 64 / sizeof(real) };
+  long size = gather_largest_tiling(g, TILE_MOST, TILE_PIXELS).buffer / g->in_c + VLANES;
+  return ((size + LINE - 1) / LINE | 1) * LINE;
+}
 
 static Work work_for(const Gather *g) {
   Work k = {.g = *g, .depth = g->y.taps * g->x.taps * g->cin, .blocks = (g->cout + CHANNELS_MOST - 1) / CHANNELS_MOST};
@@ -97,22 +104,20 @@ static Work work_for(const Gather *g) {
   k.tiling = gather_tiling(&k.g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
   k.positions = ((g->cout + k.blocks - 1) / k.blocks <= 3 ? 4 : 2) * VLANES;
   k.step = k.positions + VLANES;
-  k.plane = k.tiling.buffer / g->in_c + VLANES;
-  k.weights = gather_reserve(&k.size, k.depth * g->cout);
-  k.starts = gather_reserve(&k.size, g->cout);
-  k.at = gather_reserve_longs(&k.size, k.depth);
-  k.planes_size = k.plane * g->in_c + k.step;
-  k.planes = gather_reserve(&k.size, omp_get_max_threads() * k.planes_size);
-  k.results_size = (g->cout + VLANES) * k.step;
-  k.results = gather_reserve(&k.size, omp_get_max_threads() * k.results_size);
+  k.plane = plane_size(&k.g);
+  k.weights = gather_reserve(&k.packed_size, k.depth * g->cout);
+  k.starts = gather_reserve(&k.packed_size, g->cout);
+  k.at = gather_reserve_longs(&k.packed_size, k.depth);
+  k.planes = gather_reserve(&k.thread_size, k.plane * g->in_c + k.step);
+  k.results = gather_reserve(&k.thread_size, (g->cout + VLANES) * k.step);
   return k;
 }
 
 /* weights: for each block of output channels (input channels,taps,block's channels); at: (input channels,taps) */
-static void pack(const Work *k, const real *w, const real *bias, real *scratch) {
+static void pack_all(const Work *k, const real *w, const real *bias, real *packed) {
   const Gather *g = &k->g;
-  real *to = scratch + k->weights;
-  long *at = gather_longs(scratch, k->at);
+  real *to = packed + k->weights;
+  long *at = gather_longs(packed, k->at);
   for (long b = 0; b < k->blocks; b++)
     for (long c = 0; c < g->cin; c++)
       for (long t = 0; t < g->y.taps * g->x.taps; t++) {
@@ -124,7 +129,12 @@ static void pack(const Work *k, const real *w, const real *bias, real *scratch) 
         long row = g->y.at + g->y.before + ty * g->y.at_step, column = g->x.at + g->x.before + tx * g->x.at_step;
         if (b == 0) *at++ = c * k->plane + row * g->x.size + column;
       }
-  for (long f = 0; f < g->cout; f++) scratch[k->starts + f] = bias != NULL ? bias[f] : 0;
+  for (long f = 0; f < g->cout; f++) packed[k->starts + f] = bias != NULL ? bias[f] : 0;
+}
+
+static void pack(const Work *k, const real *w, const real *bias, real *packed) {
+#pragma omp single
+  pack_all(k, w, bias, packed);
 }
 
 /* ---- between pixels and planes ---- */
@@ -215,17 +225,17 @@ static void join_positions(const Work *k, const Tile *tile, long from, long firs
   }
 }
 
-static void run_image(const Work *k, const Tile *tile, long n, const real *planes, real *results, real *y,
-                      real *scratch) {
+static void run_image(const Work *k, const Tile *tile, long n, const real *packed, const real *planes, real *results,
+                      real *y) {
   const Gather *g = &k->g;
   BlockKernel *const *kernels = k->positions == 4 * VLANES ? four_vectors : two_vectors;
-  Block b = {.at = gather_longs(scratch, k->at), .depth = k->depth, .out_step = k->step};
+  Block b = {.at = gather_table(packed, k->at), .depth = k->depth, .out_step = k->step};
   for (long at = 0; at < (tile->rows - 1) * g->x.size + g->x.count; at += k->positions) {
     b.x = planes + n * g->y.size * g->x.size + at;
     for (long i = 0; i < k->blocks; i++) {
       long first = piece_start(g->cout, k->blocks, i), count = piece_start(g->cout, k->blocks, i + 1) - first;
-      b.w = scratch + k->weights + first * k->depth;
-      b.start = scratch + k->starts + first;
+      b.w = packed + k->weights + first * k->depth;
+      b.start = packed + k->starts + first;
       b.out = results + first * k->step;
       kernels[count](&b);
     }
@@ -233,41 +243,59 @@ static void run_image(const Work *k, const Tile *tile, long n, const real *plane
   }
 }
 
-static void run_gather(const Gather *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
-  Work k = work_for(g);
-  pack(&k, w, bias, scratch);
-  bool many = (double)(k.depth * g->cout) * (double)(g->images * g->y.count * g->x.count) > 1 << 16;
-#pragma omp parallel for schedule(dynamic) if (many)
-  for (long i = 0; i < k.tiling.count; i++) {
+static void run(const Work *k, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
+  real *thread = scratch + omp_get_thread_num() * k->thread_size;
+  real *planes = thread + k->planes, *results = thread + k->results;
+#pragma omp for schedule(dynamic)
+  for (long i = 0; i < k->tiling.count; i++) {
     if (interrupted()) continue;
-    Tile tile = gather_tile(&k.g, &k.tiling, i);
-    real *planes = scratch + k.planes + omp_get_thread_num() * k.planes_size;
-    real *results = scratch + k.results + omp_get_thread_num() * k.results_size;
-    split_tile(&k, &tile, x, planes);
-    for (long n = 0; n < tile.images; n++)
-      run_image(&k, &tile, n, planes, results, gather_output(&k.g, &tile, y), scratch);
+    Tile tile = gather_tile(&k->g, &k->tiling, i);
+    real *to = gather_output(&k->g, &tile, y);
+    split_tile(k, &tile, x, planes);
+    for (long n = 0; n < tile.images; n++) run_image(k, &tile, n, packed, planes, results, to);
+    tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
   }
 }
 
-/* ---- conv_methods.h ---- */
+/* ---- forward ---- */
 
-long planar_forward_scratch(const ConvGeometry *geometry) {
+static Work forward_work(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
-  return work_for(&g).size;
+  return work_for(&g);
 }
 
-void planar_forward(const ConvGeometry *geometry, const real *x, const real *w, const real *bias, real *y,
-                    real *scratch) {
-  Gather g = gather_forward(geometry);
-  run_gather(&g, x, w, bias, y, scratch);
+static long planar_packed_size(const ConvGeometry *g) {
+  return forward_work(g).packed_size;
 }
+static long planar_run_scratch(const ConvGeometry *g) {
+  return omp_get_max_threads() * forward_work(g).thread_size;
+}
+static void planar_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
+  Work k = forward_work(g);
+  pack(&k, w, bias, packed);
+}
+static void planar_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
+                       real *scratch) {
+  Work k = forward_work(g);
+  run(&k, x, packed, tail, y, scratch);
+}
+
+const ConvMethod conv_planar = {planar_packed_size, planar_run_scratch, planar_pack, planar_run};
+
+/* ---- the input's gradient ---- */
 
 long planar_backward_input_scratch(const ConvGeometry *geometry) {
   Gather g = gather_backward(geometry, 0);
-  return work_for(&g).size;
+  Work k = work_for(&g);
+  return k.packed_size + omp_get_max_threads() * k.thread_size;
 }
 
 void planar_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
   Gather g = gather_backward(geometry, 0);
-  run_gather(&g, dy, w, NULL, dx, scratch);
+  Work k = work_for(&g);
+#pragma omp parallel if (conv_is_large(geometry))
+  {
+    pack(&k, w, NULL, scratch);
+    run(&k, dy, scratch, NULL, dx, scratch + k.packed_size);
+  }
 }
