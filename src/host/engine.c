@@ -28,6 +28,7 @@
   X(conv2d) \
   X(optim) \
   X(lstm) \
+  X(convlstm) \
   X(image) \
   X(transform) \
   X(augment) \

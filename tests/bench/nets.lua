@@ -45,12 +45,18 @@ function SequenceNet:forward(x)
   return self.out(steps:select(2, -1))
 end
 
+--- One ConvLSTM layer over 8 frames, and a dense one on what it remembers after the last.
+local function convlstm()
+  return nn.Sequential(nn.ConvLSTM2d(1, 16, 3, { last = true }), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(16 * 12 * 12, 7))
+end
+
 -- name, how it is made, shape of one sample
 local workloads = {
   { "emopy_cnn", function() return nets.emopy(7) end, { 1, 64, 64 } },
   { "vgg_fer", function() return nets.vgg(7) end, { 1, 48, 48 } },
   { "mini_xception", function() return nets.mini_xception(7) end, { 1, 48, 48 } },
   { "resnet18", resnet18, { 1, 48, 48 } },
+  { "convlstm", convlstm, { 8, 1, 48, 48 } },
   { "lstm", SequenceNet, { 16, 256 } },
 }
 
