@@ -251,6 +251,24 @@ function T.test_words_and_options_are_found_by_name()
   lu.assertEquals(args.parse({ "--help" }, spec), { help = true })
 end
 
+function T.test_words_in_brackets_may_be_any_number_or_none()
+  local optional = { words = { "DIR", "[IMAGE...]" } }
+  lu.assertEquals(args.parse({ "d" }, optional), { dir = "d", image = {} })
+  lu.assertEquals(args.parse({ "d", "a", "b" }, optional), { dir = "d", image = { "a", "b" } })
+  lu.assertEquals(select(2, args.parse({}, optional)), "DIR is missing")
+end
+
+function T.test_the_number_of_threads_can_be_set()
+  local engine = require "feral.core.engine"
+  local before = engine.threads()
+  local _restored <close> = setmetatable({}, { __close = function() engine.threads(before) end })
+  lu.assertEquals({ engine.threads(1), engine.threads() }, { 1, 1 })
+  lu.assertEquals({ engine.threads(3), engine.threads() }, { 3, 3 })
+  for _, wrong in ipairs { 0, -1, 1 << 40 } do
+    lu.assertStrContains(select(2, pcall(engine.threads, wrong)), "1 to 256 threads")
+  end
+end
+
 function T.test_wrong_words_are_refused_by_name()
   local function message(...) return (select(2, args.parse({ "d", "i", ... }, spec))) end
   lu.assertEquals(message("--epoch", "3"), "unknown option '--epoch', did you mean '--epochs'?")

@@ -12,7 +12,8 @@
 ---     })
 ---     print(o.dir, o.epochs, o.net, o.quiet)
 ---
---- Words are named in capitals and found under their name in small letters; the last may be "IMAGE...": a list of one or more.
+--- Words are named in capitals and found under their name in small letters; the last may be "IMAGE...": a list of one or more,
+--- or "[IMAGE...]": of any number.
 --- A dash in an option's name becomes an underscore: --class-weights is o.class_weights.
 
 local errors = require "feral.errors"
@@ -21,10 +22,10 @@ local args = {}
 
 local function key_of(name) return (name:gsub("-", "_")) end
 
---- The name under which a word is found, and whether it takes all that are left.
+--- The name under which a word is found, whether it takes all that are left, and whether that may be none.
 local function word_key(word)
-  local name, many = word:match("^([%w_-]+)(.*)$")
-  return key_of(name:lower()), many == "..."
+  local optional, name, many = word:match("^(%[?)([%w_-]+)(%.*)")
+  return key_of(name:lower()), many == "...", optional ~= ""
 end
 
 local function find_option(spec, name)
@@ -85,8 +86,8 @@ local function is_option(word) return word:sub(1, 1) == "-" and #word > 1 and no
 local function assign(found, spec, values)
   local next_word = 1
   for _, word in ipairs(spec.words or {}) do
-    local key, many = word_key(word)
-    if not found[next_word] then return nil, ("%s is missing"):format(word:gsub("%.%.%.$", "")) end
+    local key, many, optional = word_key(word)
+    if not found[next_word] and not optional then return nil, ("%s is missing"):format(word:gsub("%.%.%.$", "")) end
     values[key] = many and table.move(found, next_word, #found, 1, {}) or found[next_word]
     next_word = many and #found + 1 or next_word + 1
   end

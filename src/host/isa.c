@@ -84,7 +84,8 @@ static const BundleFile *find_bundled(const char *module) {
 static int load_bundled(lua_State *L, const BundleFile *file) {
   const char *root = getenv("FERAL_LUA");
   const char *under = strncmp(file->path, "lua/", 4) == 0 ? file->path + 4 : NULL;
-  if (root != NULL && root[0] != '\0' && under != NULL) return luaL_loadfile(L, lua_pushfstring(L, "%s/%s", root, under));
+  if (root != NULL && root[0] != '\0' && under != NULL)
+    return luaL_loadfile(L, lua_pushfstring(L, "%s/%s", root, under));
   lua_pushfstring(L, "@%s", file->path);
   return luaL_loadbufferx(L, file->text, (size_t)(file->end - file->text), lua_tostring(L, -1), "t");
 }
@@ -107,6 +108,8 @@ static int l_search(lua_State *L) {
   return 2;
 }
 
+enum { THREADS_MOST = 256 };
+
 /* engine.modules() -> the names of all modules of the library, sorted. */
 static int l_modules(lua_State *L) {
   lua_newtable(L);
@@ -125,8 +128,11 @@ static int l_source(lua_State *L) {
   return 1;
 }
 
-/* threads() -> how many threads kernels use */
+/* threads([n]) -> how many threads kernels use, from now on n */
 static int l_threads(lua_State *L) {
+  lua_Integer wanted = luaL_optinteger(L, 1, omp_get_max_threads());
+  luaL_argcheck(L, wanted >= 1 && wanted <= THREADS_MOST, 1, "1 to 256 threads");
+  if (!lua_isnoneornil(L, 1)) omp_set_num_threads((int)wanted);
   lua_pushinteger(L, omp_get_max_threads());
   return 1;
 }
