@@ -119,7 +119,8 @@ function T.test_what_is_wrong_is_named()
   check_refused("eval nowhere.safetensors faces", 1, "feral eval: nowhere.safetensors: No such file or directory\n")
   check_refused("predict m.safetensors", 2, "feral predict: IMAGE is missing\nusage: feral predict MODEL IMAGE... [options]\n")
   local _, errors, code = feral "trian faces"
-  lu.assertStrContains(errors, "feral: 'trian' is neither a file nor a verb, did you mean 'train'?\nverbs: eval, predict, ")
+  lu.assertStrContains(errors,
+    "feral: 'trian' is neither a file nor a verb, did you mean 'train'?\nverbs: bench, eval, predict, ")
   lu.assertEquals(code, 2)
 end
 
@@ -145,8 +146,27 @@ function T.test_bad_images_are_reported_and_the_others_go_on()
   lu.assertStrContains(errors, "faces/anger/text.jpg: ")
 end
 
+function T.test_bench_measures_networks_and_models()
+  local output, errors, code = feral "bench --net emopy --size 22 --batch 2 --times 1 --threads 1 --json"
+  lu.assertEquals({ errors, code }, { "", 0 })
+  local found = assert(json.decode(output))
+  lu.assertEquals({ found.net, found.batch, found.threads, found.input }, { "emopy", 2, 1, { 1, 22, 22 } })
+  local parameters = 0
+  for _, row in ipairs(found.training.rows) do parameters = parameters + row.parameters end
+  lu.assertEquals(parameters, found.parameters)
+  for _, name in ipairs { "train_step", "predict_batch", "predict_one" } do lu.assertTrue(found[name] > 0) end
+  feral(quick)
+  output, errors, code = feral "bench --model model.safetensors --batch 2 --times 1"
+  lu.assertEquals({ errors, code }, { "", 0 })
+  lu.assertStrContains(output, "model.safetensors: 1x22x22, batch 2, ")
+  for _, text in ipairs { "layer ", "outside the layers", "training ", "GFLOP/s at most" } do
+    lu.assertStrContains(output, text)
+  end
+  check_refused("bench --net emopy --size 12", 1, "feral bench: nets.emopy: images of 12 pixels are too small\n")
+end
+
 function T.test_each_verb_has_help()
-  for _, verb in ipairs { "train", "eval", "predict" } do
+  for _, verb in ipairs { "train", "eval", "predict", "bench" } do
     local output, errors, code = feral(verb .. " --help")
     lu.assertEquals({ errors, code }, { "", 0 })
     lu.assertStrContains(output, "usage: feral " .. verb)

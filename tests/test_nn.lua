@@ -228,6 +228,19 @@ function T.test_observe_sees_each_layer_and_ends_with_an_error_too()
   lu.assertEquals(#seen, 3)
 end
 
+function T.test_trace_sees_each_layer_begin_and_end()
+  local net, seen = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), {}
+  local function enter(layer, x) seen[#seen + 1] = layer.kind .. " of " .. table.concat(x.shape, "x") end
+  local function leave(layer, out) seen[#seen + 1] = layer.kind .. " gave " .. table.concat(out.shape, "x") end
+  nn.trace(enter, leave, function() return net(tensor.zeros(5, 2)) end)
+  lu.assertEquals(seen[1], "Sequential of 5x2")
+  lu.assertEquals({ seen[2], seen[3], seen[#seen] }, { "Linear of 5x2", "Linear gave 5x3", "Sequential gave 5x3" })
+  local before = #seen
+  pcall(nn.trace, enter, leave, function() error("on purpose") end)
+  net(tensor.zeros(5, 2))
+  lu.assertEquals(#seen, before)
+end
+
 ---- Descriptions ----
 
 --- Through JSON and back, as a model file has it.

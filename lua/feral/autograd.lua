@@ -16,6 +16,7 @@ local autograd = {}
 local node, set_node = core.node, core.set_node
 local enabled = true
 local count = 0
+local tracer
 
 --- True when the result of an operation on these values must be recorded.
 function autograd.wanted(a, b, c)
@@ -29,10 +30,21 @@ end
 ---@return Tensor out
 function autograd.record(out, inputs, backward)
   count = count + 1
+  if tracer then backward = tracer(backward) end
   local nodes = {}
   for i = 1, inputs.n or #inputs do nodes[i] = node(inputs[i]) or false end
   set_node(out, { id = count, inputs = nodes, backward = backward })
   return out
+end
+
+--- Calls fn; what is recorded meanwhile gets f(backward) for its backward.
+---@param f fun(backward: function): function
+---@param fn function
+function autograd.trace(f, fn)
+  local before = tracer
+  tracer = f
+  local _done <close> = setmetatable({}, { __close = function() tracer = before end })
+  return fn()
 end
 
 --- Marks a tensor as a leaf whose gradient is wanted (or no longer is). It then outlives every scope.

@@ -22,6 +22,7 @@
   X(dropout) \
   X(svm) \
   X(files) \
+  X(machine) \
   X(draw) \
   X(face_draw) \
   X(pixel_text) \

@@ -109,7 +109,7 @@ function nn.uniform(sizes, bound)
   return create.uniform_(create.empty(sizes), seed, stream, -bound, bound)
 end
 
-local observer
+local observer, entering, leaving
 
 --- Calls f(layer, output) after each layer's forward while fn runs.
 function nn.observe(f, fn)
@@ -119,8 +119,22 @@ function nn.observe(f, fn)
   return fn()
 end
 
+--- Calls enter(layer, input ...) before and leave(layer, output) after each layer's forward while fn runs. Layers compute as
+--- they do when nobody looks.
+---@param enter fun(layer: Module, ...)
+---@param leave fun(layer: Module, output: Tensor)
+---@param fn function
+function nn.trace(enter, leave, fn)
+  local before_entering, before_leaving = entering, leaving
+  entering, leaving = enter, leave
+  local _done <close> = setmetatable({}, { __close = function() entering, leaving = before_entering, before_leaving end })
+  return fn()
+end
+
 function Module.__call(self, ...)
+  if entering then entering(self, ...) end
   local out, second = self:forward(...)
+  if leaving then leaving(self, out) end
   if observer then observer(self, out) end
   return out, second
 end
@@ -267,6 +281,12 @@ function Module:summary(...)
     thousands(self:num_parameters(true)), thousands(self:num_parameters()))
   return table.concat(lines, "\n")
 end
+
+--- Where a training step's time and memory go, layer by layer; print it to see a table. See help("profile").
+---@param x Tensor  a batch
+---@param options table|nil  backward = true, loss, optimizer, times = 5
+---@return Profile
+function Module:profile(x, options) return require("feral.profile").run(self, x, options) end
 
 local function argument_text(value)
   if type(value) == "table" and value.kind then return value.kind end
