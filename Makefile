@@ -121,8 +121,19 @@ run: all  ## start the prompt
 	./feral
 demo: deps all  ## learn expressions from drawn faces, about two minutes
 	./feral examples/demo.lua
-bench: all  ## measure the networks of tests/bench
-	./feral tests/bench/nets.lua
+# Those two slow OpenBLAS, ours and that of others.
+BENCH    := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE ./feral tests/bench
+PEERS    ?= ../shared/bench
+PEER_PYTHON ?= runs/peers/bin/python
+bench: all  ## measure networks (NETS="lstm ..."); PEER=1: other software in turn (ROUNDS=3)
+ifdef PEER
+	$(BENCH)/turns.lua --rounds $(or $(ROUNDS),3) --peers $(PEERS) --runtimes $(PEER_PYTHON) $(NETS)
+else
+	$(BENCH)/nets.lua --shares $(NETS)
+endif
+peers:  ## get the runtimes that PEER=1 compares with, into runs/peers
+	python3 -m venv runs/peers
+	runs/peers/bin/pip install -q openvino onnxruntime numpy
 
 lint:  ## clang-format, clang-tidy, cppcheck, luacheck (make dev-deps installs them)
 	clang-format --dry-run -Werror $(shell find src -name '*.[ch]')
@@ -144,6 +155,6 @@ clean:  ## remove what make built
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-.PHONY: all run demo bench lint format install test test-f64 test-san deps dev-deps clean help
+.PHONY: all run demo bench peers lint format install test test-f64 test-san deps dev-deps clean help
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

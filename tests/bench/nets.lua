@@ -1,15 +1,19 @@
 -- Training step, batch inference and single-image latency of networks, for comparison with other software.
 --
---   ./feral tests/bench/nets.lua [--threads N] [--seconds S] [--batch N] [NET...]
+--   ./feral tests/bench/nets.lua [--threads N] [--seconds S] [--batch N] [--shares] [NET...]
 --
 -- Prints lines name<TAB>kind<TAB>value<TAB>unit. The best of all repetitions within --seconds counts. Weights are random and
--- the data noise: only speed is measured.
+-- the data noise: only speed is measured. --shares adds two columns: how near that comes to the multiply-adds that this
+-- machine can do, convolution counted as direct and training as three forward passes, and to memcpy's bandwidth, if each layer's
+-- output were written once and read once (training: three times). Fewer multiplications or passes than that give more than 100 %.
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
 local args = require "feral.args"
 local engine = require "feral.core.engine"
 local clock = require("feral.core.system").clock
+local machine = require "feral.machine"
+local profile = require "feral.profile"
 local workloads = require "workloads"
 
 local options = args.read(arg, {
@@ -20,8 +24,10 @@ local options = args.read(arg, {
     { "threads", value = "N", type = "integer", least = 1, about = "that compute, default OMP_NUM_THREADS or all" },
     { "seconds", value = "S", type = "number", least = 0, default = 4, about = "for each figure" },
     { "batch", value = "N", type = "integer", least = 1, default = 64, about = "samples a step" },
+    { "shares", about = "of the machine's limits, beside each figure" },
   },
 })
+local limits -- of the machine; nil without --shares
 
 --- Seconds of the fastest call.
 local function fastest(f)
@@ -37,19 +43,30 @@ local function fastest(f)
   return best
 end
 
-local function say(name, kind, value, unit)
-  print(("%s\t%s\t%s\t%s"):format(name, kind, value, unit))
+local function say(...)
+  print(table.concat({ ... }, "\t"))
   io.stdout:flush()
+end
+
+--- Shares of the limits as columns, for so many forward passes of one sample in a second.
+local function shares(w, passes)
+  if not limits then return end
+  return ("%.1f %% FMA"):format(100 * passes * w.operations / limits.flops),
+    ("%.1f %% memcpy"):format(100 * passes * w.traffic / limits.bytes)
 end
 
 local function measure(name)
   local batch = options.batch
   local w = workloads.make(name, batch)
   say(name, "params", w.net:num_parameters(), "float32")
-  say(name, "train_batch" .. batch, ("%.1f"):format(batch / fastest(w.train)), "samples/s")
+  if limits then w.operations, w.traffic = profile.count(w.net, w.x:narrow(1, 1, 1)) end
+  local rate = batch / fastest(w.train)
+  say(name, "train_batch" .. batch, ("%.1f"):format(rate), "samples/s", shares(w, 3 * rate))
   w.net:eval()
-  say(name, "infer_batch" .. batch, ("%.1f"):format(batch / fastest(w.predict)), "samples/s")
-  say(name, "infer_latency", ("%.4f"):format(1e3 * fastest(function() w.predict(1) end)), "ms/sample")
+  rate = batch / fastest(w.predict)
+  say(name, "infer_batch" .. batch, ("%.1f"):format(rate), "samples/s", shares(w, rate))
+  local latency = fastest(function() w.predict(1) end)
+  say(name, "infer_latency", ("%.4f"):format(1e3 * latency), "ms/sample", shares(w, 1 / latency))
 end
 
 if options.threads then engine.threads(options.threads) end
@@ -57,5 +74,10 @@ local names, message = workloads.chosen(options.net)
 if not names then
   io.stderr:write(message, "\n")
   os.exit(2, true)
+end
+if options.shares then
+  limits = machine.limits()
+  say("machine", "multiply_adds", ("%.1f"):format(limits.flops * 1e-9), "GFLOP/s")
+  say("machine", "memcpy", ("%.1f"):format(limits.bytes * 1e-9), "GB/s")
 end
 for _, name in ipairs(names) do measure(name) end
