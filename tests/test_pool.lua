@@ -106,6 +106,17 @@ function T.test_the_gradient_of_a_maximum_goes_to_where_it_stood()
   end
 end
 
+function T.test_positions_fit_in_windows_of_256_cells_and_in_larger_ones()
+  for _, size in ipairs { { 16, 16 }, { 16, 17 }, { 300, 1 } } do
+    local x = tensor.zeros(1, 3, size[1], size[2])
+    for c = 1, 3 do x[1][c][size[1]][size[2] + 1 - (c == 2 and size[2] or 1)] = c end
+    x:requires_grad()
+    nn.MaxPool2d(size)(x):backward(tensor { { { { 5 } }, { { 6 } }, { { 7 } } } })
+    check.close(x.grad:sum(3):sum(3), { 5, 6, 7 }, 0)
+    check.close((x.grad * x:detach()):sum(3):sum(3), { 5, 12, 21 }, 0)
+  end
+end
+
 function T.test_gradients()
   for _ = 1, 25 do
     local o = random_options()
@@ -206,8 +217,8 @@ end
 
 function T.test_threads_do_not_show()
   bits.check_same [[
-    for _, c in ipairs { 3, 32 } do
-      local x = check.randn(5, c, 41, 37):requires_grad()
+    for _, sizes in ipairs { { 5, 3, 41, 37 }, { 5, 32, 41, 37 }, { 1, 10, 61, 57 } } do
+      local x = check.randn(table.unpack(sizes)):requires_grad()
       for _, layer in ipairs { nn.MaxPool2d(2), nn.MaxPool2d(3, { stride = 2, padding = 1 }), nn.AvgPool2d(3, { stride = 1 }),
         nn.GlobalAvgPool() } do
         local y = layer(x)

@@ -135,6 +135,51 @@ static inline vreal vload_part(const real *p, int n) {
   return vload_masked(p, n);
 }
 
+/* Whole numbers beside the lanes of a vector, and bytes that become such: gcc takes __builtin_convertvector lane by lane. */
+#ifdef REAL_DOUBLE
+typedef int64_t vwhole __attribute__((vector_size(VBYTES)));
+#else
+typedef int32_t vwhole __attribute__((vector_size(VBYTES)));
+#endif
+
+static inline vwhole vset_whole(long x) {
+  return (__typeof__((vwhole){0}[0]))x - (vwhole){0};
+}
+
+#if defined(__AVX512F__) && defined(REAL_DOUBLE)
+static inline vwhole vload_bytes(const uint8_t *p) {
+  return (vwhole)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline void vstore_bytes(uint8_t *p, vwhole v) {
+  _mm_storel_epi64((__m128i *)p, _mm512_cvtepi64_epi8((__m512i)v));
+}
+#elif defined(__AVX512F__)
+static inline vwhole vload_bytes(const uint8_t *p) {
+  return (vwhole)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+static inline void vstore_bytes(uint8_t *p, vwhole v) {
+  _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v));
+}
+#elif defined(__AVX2__) && !defined(REAL_DOUBLE)
+static inline vwhole vload_bytes(const uint8_t *p) {
+  return (vwhole)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline void vstore_bytes(uint8_t *p, vwhole v) {
+  __m128i low = _mm256_castsi256_si128((__m256i)v), high = _mm256_extracti128_si256((__m256i)v, 1);
+  __m128i words = _mm_packus_epi32(low, high);
+  _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(words, words));
+}
+#else
+static inline vwhole vload_bytes(const uint8_t *p) {
+  vwhole v = {0};
+  for (int i = 0; i < VLANES; i++) v[i] = p[i];
+  return v;
+}
+static inline void vstore_bytes(uint8_t *p, vwhole v) {
+  for (int i = 0; i < VLANES; i++) p[i] = (uint8_t)v[i];
+}
+#endif
+
 /* row[i][j] -> row[j][i]: zipping vectors half the number of rows apart turns the numbers of a place, seen as those of
    a row and a lane, by one bit; as many turns as a lane's number has bits exchange row and lane. */
 static inline void vtranspose(vreal row[VLANES]) {
