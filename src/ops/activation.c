@@ -94,6 +94,16 @@ static void prelu_row(long n, char *const *at, const long *step, const void *con
   }
 }
 
+/* y = a + b where that is above 0, else 0: what ends a residual block. */
+static void add_relu_row(long n, char *const *at, const long *step, const void *context) {
+  (void)context;
+  for (long i = 0; i < n; i += VLANES) {
+    vreal a = lanes_get(at[1] + i * step[1], step[1], n - i), b = lanes_get(at[2] + i * step[2], step[2], n - i);
+    vreal sum = a + b;
+    lanes_put(at[0] + i * step[0], step[0], n - i, vselect(sum <= 0, vset(0), sum));
+  }
+}
+
 /* ---- bindings ---- */
 
 typedef struct Activation {
@@ -148,7 +158,28 @@ static int l_prelu_slope(lua_State *L) {
   return push_prelu(L, true);
 }
 
-static const luaL_Reg functions[] = {{"prelu", l_prelu}, {"prelu_slope", l_prelu_slope}, {NULL, NULL}};
+/* relu_(x) -> x, changed in place */
+static int l_relu_(lua_State *L) {
+  const Tensor *x = tensor_check_real(L, 1, "relu: x", 0);
+  real parameter = 0;
+  loop_run(2, (const Tensor *const[]){x, x}, relu_row, &parameter);
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* add_relu(a, b) -> relu(a + b), for two of the same shape */
+static int l_add_relu(lua_State *L) {
+  const Tensor *a = tensor_check_real(L, 1, "relu: a", 0), *b = tensor_check_real(L, 2, "relu: b", 0);
+  if (!tensor_same_shape(a, b))
+    tensor_error(L, "relu: %s and %s cannot be added", tensor_describe(L, a), tensor_describe(L, b));
+  const Tensor *y = tensor_push_like(L, a, DTYPE_REAL);
+  loop_run(3, (const Tensor *const[]){y, a, b}, add_relu_row, NULL);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"prelu", l_prelu}, {"prelu_slope", l_prelu_slope}, {"relu_", l_relu_}, {"add_relu", l_add_relu}, {NULL, NULL},
+};
 
 int luaopen_feral_core_activation(lua_State *L) {
   luaL_newlib(L, functions);

@@ -1,7 +1,9 @@
 /*
-** batchnorm.c -- batch normalisation (Ioffe and Szegedy 2015) of rows of channels: N x C, or images, which lie channels
-*last.
-** Sums are taken in double over pieces that depend on the sizes alone, and added in their order.
+** batchnorm.c -- batch normalisation (Ioffe and Szegedy 2015) of rows of channels: N x C, or images, which lie channels last;
+** with the ReLU behind it, if there is one, in the same passes. Each direction takes two: sums, then results.
+**
+** Sums are taken in double over pieces that depend on the sizes alone, and added in their order. The second pass goes through
+** the pieces the other way round, so that it begins with those that the first has left in the cache.
 */
 #include <math.h>
 #include <string.h>
@@ -16,6 +18,8 @@
 typedef struct NormGeometry {
   long rows, c, width, pieces;
 } NormGeometry;
+
+#define INLINE static inline __attribute__((always_inline))
 
 enum { FEW_CHANNELS = 64, ROWS_AT_ONCE = 16, PIECE_LEAST = 1 << 15, PIECES_MOST = 16 };
 
@@ -72,33 +76,55 @@ static void sum_values(const NormGeometry *g, const real *x, double *sums) {
   }
 }
 
+/* One number a channel, repeated to the width: y = (x - mean) scale + shift, and where a ReLU follows, that if above 0. */
+typedef struct Line {
+  const real *mean, *scale, *shift;
+  bool relu;
+} Line;
+
+/* The gradient of y's number, from that of the ReLU's; j is the place in the long row. A NaN is let through. */
+INLINE real before_relu(const Line *v, const bool relu, real dy, real x, long j) {
+  return relu && (x - v->mean[j]) * v->scale[j] + v->shift[j] <= 0 ? 0 : dy;
+}
+
 /* The same for dy and for dy (x - mean). */
-static void add_gradients(const real *restrict dy, const real *restrict x, const real *restrict mean, long n,
+INLINE void add_gradients(const Line *v, const bool relu, const real *restrict dy, const real *restrict x, long n,
                           double *restrict sum, double *restrict product) {
   for (long j = 0; j < n; j++) {
-    double d = dy[j];
+    double d = before_relu(v, relu, dy[j], x[j], j);
     sum[j] += d;
-    product[j] += d * (x[j] - mean[j]);
+    product[j] += d * (x[j] - v->mean[j]);
   }
 }
 
-static void add_four_gradients(const real *restrict dy, const real *restrict x, const real *restrict mean, long w,
+INLINE void add_four_gradients(const Line *v, const bool relu, const real *restrict dy, const real *restrict x, long w,
                                double *restrict sum, double *restrict product) {
+  const Line l = *v;
   for (long j = 0; j < w; j++) {
-    real a = dy[j], b = dy[j + w], c = dy[j + 2 * w], d = dy[j + 3 * w], m = mean[j];
+    real m = l.mean[j], p = x[j], q = x[j + w], r = x[j + 2 * w], s = x[j + 3 * w];
+    real a = before_relu(&l, relu, dy[j], p, j), b = before_relu(&l, relu, dy[j + w], q, j);
+    real c = before_relu(&l, relu, dy[j + 2 * w], r, j), d = before_relu(&l, relu, dy[j + 3 * w], s, j);
     sum[j] += (a + b) + (c + d);
-    product[j] += (a * (x[j] - m) + b * (x[j + w] - m)) + (c * (x[j + 2 * w] - m) + d * (x[j + 3 * w] - m));
+    product[j] += (a * (p - m) + b * (q - m)) + (c * (r - m) + d * (s - m));
   }
 }
 
-static void sum_gradients(const NormGeometry *g, const real *dy, const real *x, const real *mean, double *sums) {
+INLINE void sum_piece(const NormGeometry *g, long p, const Line *v, const bool relu, const real *dy, const real *x,
+                      double *sums) {
+  double *sum = sums + p * 2 * g->width, *product = sum + g->width;
+  long w = g->width, at = piece_first(g, p), end = piece_first(g, p + 1);
+  for (; at + 4 * w <= end; at += 4 * w) add_four_gradients(v, relu, dy + at, x + at, w, sum, product);
+  for (; at < end; at += w) add_gradients(v, relu, dy + at, x + at, end - at < w ? end - at : w, sum, product);
+}
+
+static void sum_gradients(const NormGeometry *g, const Line *v, const real *dy, const real *x, double *sums) {
   memset(sums, 0, (size_t)(g->pieces * 2 * g->width) * sizeof *sums);
 #pragma omp parallel for if (g->pieces > 1)
   for (long p = 0; p < g->pieces; p++) {
-    double *sum = sums + p * 2 * g->width, *product = sum + g->width;
-    long w = g->width, at = piece_first(g, p), end = piece_first(g, p + 1);
-    for (; at + 4 * w <= end; at += 4 * w) add_four_gradients(dy + at, x + at, mean, w, sum, product);
-    for (; at < end; at += w) add_gradients(dy + at, x + at, mean, end - at < w ? end - at : w, sum, product);
+    if (v->relu)
+      sum_piece(g, p, v, true, dy, x, sums);
+    else
+      sum_piece(g, p, v, false, dy, x, sums);
   }
 }
 
@@ -110,22 +136,34 @@ static double total_of(const NormGeometry *g, const double *sums, int which, lon
   return total;
 }
 
-/* y = (x - mean) scale + shift, each (width) */
-static void normalise(const NormGeometry *g, const real *x, const real *mean, const real *scale, const real *shift,
-                      real *restrict y) {
+static void normalise(const NormGeometry *g, const Line *line, const real *x, real *restrict y) {
+  const Line v = *line;
 #pragma omp parallel for if (g->pieces > 1)
-  for (long p = 0; p < g->pieces; p++) EACH_OF_PIECE(g, p, y[i] = (x[i] - mean[j]) * scale[j] + shift[j])
+  for (long back = 1; back <= g->pieces; back++) {
+    if (v.relu)
+      EACH_OF_PIECE(g, g->pieces - back, real t = (x[i] - v.mean[j]) * v.scale[j] + v.shift[j]; y[i] = t <= 0 ? 0 : t)
+    else
+      EACH_OF_PIECE(g, g->pieces - back, y[i] = (x[i] - v.mean[j]) * v.scale[j] + v.shift[j])
+  }
 }
 
-/* dx = dy scale, or with slope: dy scale + (x - mean) slope + shift, each (width) */
-static void normalise_backward(const NormGeometry *g, const real *dy, const real *x, const real *mean,
-                               const real *scale, const real *slope, const real *shift, real *restrict dx) {
+/* dx = d scale, or with slope: d scale + (x - mean) slope + offset, each (width); d: dy, through the ReLU */
+static void normalise_backward(const NormGeometry *g, const Line *line, const real *dy, const real *x,
+                               const real *slope, const real *offset, real *restrict dx) {
+  const Line v = *line;
 #pragma omp parallel for if (g->pieces > 1)
-  for (long p = 0; p < g->pieces; p++) {
-    if (slope == NULL)
-      EACH_OF_PIECE(g, p, dx[i] = dy[i] * scale[j])
+  for (long back = 1; back <= g->pieces; back++) {
+    long p = g->pieces - back;
+    if (slope == NULL && v.relu)
+      EACH_OF_PIECE(g, p, dx[i] = before_relu(&v, true, dy[i], x[i], j) * v.scale[j])
+    else if (slope == NULL)
+      EACH_OF_PIECE(g, p, dx[i] = dy[i] * v.scale[j])
+    else if (v.relu)
+      EACH_OF_PIECE(g, p,
+                    dx[i] = before_relu(&v, true, dy[i], x[i], j) * v.scale[j] +
+                            ((x[i] - v.mean[j]) * slope[j] + offset[j]))
     else
-      EACH_OF_PIECE(g, p, dx[i] = dy[i] * scale[j] + ((x[i] - mean[j]) * slope[j] + shift[j]))
+      EACH_OF_PIECE(g, p, dx[i] = dy[i] * v.scale[j] + ((x[i] - v.mean[j]) * slope[j] + offset[j]))
   }
 }
 
@@ -134,9 +172,10 @@ static void repeat(const NormGeometry *g, real *v) {
   for (long j = g->c; j < g->width; j++) v[j] = v[j - g->c];
 }
 
-/* What normalise takes, from (c) vectors; weight and bias may be NULL. */
-static void forward_coefficients(const NormGeometry *g, const real *mean, const real *inverse, const real *weight,
-                                 const real *bias, real *means, real *scale, real *shift) {
+/* The line, in 'work' (3,width), from (c) vectors; weight and bias may be NULL. */
+static Line line_of(const NormGeometry *g, const real *mean, const real *inverse, const real *weight, const real *bias,
+                    bool relu, real *work) {
+  real *means = work, *scale = means + g->width, *shift = scale + g->width;
   for (long c = 0; c < g->c; c++) {
     means[c] = mean[c];
     scale[c] = inverse[c] * (weight != NULL ? weight[c] : 1);
@@ -145,24 +184,22 @@ static void forward_coefficients(const NormGeometry *g, const real *mean, const 
   repeat(g, means);
   repeat(g, scale);
   repeat(g, shift);
+  return (Line){means, scale, shift, relu};
 }
 
 /* Gradients of weight and bias from the sums of sum_gradients, and what normalise_backward takes. */
-static void backward_coefficients(const NormGeometry *g, const double *sums, const real *inverse, const real *weight,
-                                  real *dweight, real *dbias, real *scale, real *slope, real *shift) {
+static void backward_coefficients(const NormGeometry *g, const double *sums, const real *inverse, const real *scale,
+                                  real *dweight, real *dbias, real *slope, real *offset) {
   double rows = (double)g->rows;
   for (long c = 0; c < g->c; c++) {
     double by_shift = total_of(g, sums, 0, c), by_scale = total_of(g, sums, 1, c) * inverse[c];
-    double factor = inverse[c] * (weight != NULL ? weight[c] : 1);
     dbias[c] = (real)by_shift;
     dweight[c] = (real)by_scale;
-    scale[c] = (real)factor;
-    slope[c] = (real)(-factor * inverse[c] * by_scale / rows);
-    shift[c] = (real)(-factor * by_shift / rows);
+    slope[c] = (real)(-scale[c] * (double)inverse[c] * by_scale / rows);
+    offset[c] = (real)(-scale[c] * by_shift / rows);
   }
-  repeat(g, scale);
   repeat(g, slope);
-  repeat(g, shift);
+  repeat(g, offset);
 }
 
 /* ---- bindings ---- */
@@ -217,17 +254,18 @@ static real *push_work(lua_State *L, const NormGeometry *g, int vectors, bool su
   return work + sum_reals;
 }
 
-/* forward(x, weight, bias, running mean, running var, training, momentum, eps) -> y, mean, 1 / standard deviation
-   x N x C or N x C x ..., the others C; weight and bias may be nil; training changes the running statistics */
+/* forward(x, weight, bias, running mean, running var, training, momentum, eps, relu) -> y, mean, 1 / standard deviation
+   x N x C or N x C x ..., the others C; weight and bias may be nil; training changes the running statistics; relu: y is what
+   a ReLU makes of the result */
 static int l_forward(lua_State *L) {
-  lua_settop(L, 8);
+  lua_settop(L, 9);
   BatchNorm b = {.g = check_input(L, 1, "batch_norm: input")};
   const Tensor *x = lua_touserdata(L, 1);
   b.weight = check_vector(L, 2, "batch_norm: weight", b.g.c, true);
   b.bias = check_vector(L, 3, "batch_norm: bias", b.g.c, true);
   b.running_mean = check_vector(L, 4, "batch_norm: running_mean", b.g.c, false);
   b.running_var = check_vector(L, 5, "batch_norm: running_var", b.g.c, false);
-  bool training = lua_toboolean(L, 6);
+  bool training = lua_toboolean(L, 6), relu = lua_toboolean(L, 9);
   b.momentum = luaL_checknumber(L, 7);
   b.eps = luaL_checknumber(L, 8);
   if (training && b.g.rows < 2)
@@ -235,52 +273,53 @@ static int l_forward(lua_State *L) {
                  tensor_describe(L, x));
   x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   double *sums;
-  real *means = push_work(L, &b.g, 3, training, &sums), *scale = means + b.g.width, *shift = scale + b.g.width;
+  real *vectors = push_work(L, &b.g, 3, training, &sums);
   int work = lua_gettop(L);
   Tensor *y = tensor_push(L, DTYPE_REAL, x->ndim, x->shape, LAYOUT_IMAGE);
-  Tensor *saved_mean = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
+  Tensor *mean = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
   Tensor *inverse = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
   if (training) {
     sum_values(&b.g, x->data, sums);
-    batch_statistics(&b, sums, saved_mean->data, inverse->data);
+    batch_statistics(&b, sums, mean->data, inverse->data);
   } else {
-    running_statistics(&b, saved_mean->data, inverse->data);
+    running_statistics(&b, mean->data, inverse->data);
   }
-  forward_coefficients(&b.g, saved_mean->data, inverse->data, b.weight, b.bias, means, scale, shift);
-  normalise(&b.g, x->data, means, scale, shift, y->data);
+  Line line = line_of(&b.g, mean->data, inverse->data, b.weight, b.bias, relu, vectors);
+  normalise(&b.g, &line, x->data, y->data);
   scratch_release(L, work);
   return 3;
 }
 
-/* backward(dy, x, weight, mean, 1 / standard deviation, training, want dx, want dweight) -> dx, dweight, dbias */
+/* backward(dy, x, weight, bias, mean, 1 / standard deviation, training, relu, want dx, want dweight) -> dx, dweight, dbias
+   weight and bias as they were in forward: with them relu finds again which numbers were above 0 */
 static int l_backward(lua_State *L) {
-  lua_settop(L, 8);
+  lua_settop(L, 10);
   NormGeometry g = check_input(L, 2, "batch_norm: input");
   const Tensor *dy = tensor_check_real(L, 1, "batch_norm: gradient", 0), *x = lua_touserdata(L, 2);
   if (!tensor_same_shape(dy, x))
     tensor_error(L, "batch_norm: the gradient is %s, the input %s", tensor_describe(L, dy), tensor_describe(L, x));
   const real *weight = check_vector(L, 3, "batch_norm: weight", g.c, true);
-  const real *mean = check_vector(L, 4, "batch_norm: mean", g.c, false);
-  const real *inverse = check_vector(L, 5, "batch_norm: inverse", g.c, false);
-  bool training = lua_toboolean(L, 6), want_dx = lua_toboolean(L, 7), want_dweight = lua_toboolean(L, 8);
+  const real *bias = check_vector(L, 4, "batch_norm: bias", g.c, true);
+  const real *mean = check_vector(L, 5, "batch_norm: mean", g.c, false);
+  const real *inverse = check_vector(L, 6, "batch_norm: inverse", g.c, false);
+  bool training = lua_toboolean(L, 7), relu = lua_toboolean(L, 8);
+  bool want_dx = lua_toboolean(L, 9), want_dweight = lua_toboolean(L, 10);
   dy = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   x = tensor_push_in_layout(L, 2, LAYOUT_IMAGE);
   double *sums;
-  real *means = push_work(L, &g, 4, true, &sums), *scale = means + g.width, *slope = scale + g.width;
-  real *shift = slope + g.width;
+  real *vectors = push_work(L, &g, 5, true, &sums), *slope = vectors + 3 * g.width, *offset = slope + g.width;
   int work = lua_gettop(L);
   Tensor *dx = want_dx ? tensor_push(L, DTYPE_REAL, x->ndim, x->shape, LAYOUT_IMAGE) : NULL;
   if (!want_dx) lua_pushnil(L);
   Tensor *dweight = tensor_push(L, DTYPE_REAL, 1, &g.c, LAYOUT_ROWS);
   Tensor *dbias = tensor_push(L, DTYPE_REAL, 1, &g.c, LAYOUT_ROWS);
-  memcpy(means, mean, (size_t)g.c * sizeof *means);
-  repeat(&g, means);
+  Line line = line_of(&g, mean, inverse, weight, bias, relu, vectors);
   if (training || want_dweight)
-    sum_gradients(&g, dy->data, x->data, means, sums);
+    sum_gradients(&g, &line, dy->data, x->data, sums);
   else
     memset(sums, 0, (size_t)(g.pieces * 2 * g.width) * sizeof *sums);
-  backward_coefficients(&g, sums, inverse, weight, dweight->data, dbias->data, scale, slope, shift);
-  if (want_dx) normalise_backward(&g, dy->data, x->data, means, scale, training ? slope : NULL, shift, dx->data);
+  backward_coefficients(&g, sums, inverse, line.scale, dweight->data, dbias->data, slope, offset);
+  if (want_dx) normalise_backward(&g, &line, dy->data, x->data, training ? slope : NULL, offset, dx->data);
   scratch_release(L, work);
   return 3;
 }

@@ -25,17 +25,21 @@ function BatchNorm:init(channels, options)
 end
 
 ---@param x Tensor  N x C or N x C x H x W
+---@param relu boolean|nil  with a ReLU behind it, in the same passes
 ---@return Tensor   of the same shape
 --- Raises when x has other channels, or in training when a channel has a single number.
-function BatchNorm:forward(x)
+function BatchNorm:forward(x, relu)
   local training, weight, bias = self.training and not self.frozen, self.weight, self.bias
-  local y, mean, inverse = core.forward(x, weight, bias, self.running_mean, self.running_var, training, self.momentum, self.eps)
+  local y, mean, inverse = core.forward(x, weight, bias, self.running_mean, self.running_var, training, self.momentum, self.eps,
+    relu)
   if not autograd.wanted(x, weight, bias) then return y end
   return autograd.record(y, { x, weight, bias, n = 3 }, function(g)
-    local dx, dweight, dbias = core.backward(g, x, weight, mean, inverse, training, node(x) ~= nil,
+    local dx, dweight, dbias = core.backward(g, x, weight, bias, mean, inverse, training, relu, node(x) ~= nil,
       node(weight) ~= nil or node(bias) ~= nil)
     return dx, node(weight) and dweight, node(bias) and dbias
   end)
 end
+
+BatchNorm.takes_relu = BatchNorm.forward
 
 return BatchNorm

@@ -2,6 +2,7 @@ local nn = require "feral.nn"
 local core = require "feral.core.conv2d"
 local node = require("feral.core.tensor").node
 local autograd = require "feral.autograd"
+local relu_along = require "feral.relu"
 local errors = require "feral.errors"
 
 --- Convolution of images.
@@ -101,10 +102,14 @@ function Conv2d:init(inputs, outputs, kernel, options)
 end
 
 ---@param x Tensor  N x inputs x H x W
+---@param relu boolean|nil  with a ReLU behind it, in the same memory
 ---@return Tensor   N x outputs x H' x W',  H' = (H + 2 padding - dilation (KH - 1) - 1) // stride + 1
 --- Raises when x has other channels, or is smaller than the kernel.
-function Conv2d:forward(x)
-  return Conv2d.apply(x, self.weight, self.bias, self.geometry)
+function Conv2d:forward(x, relu)
+  local y = Conv2d.apply(x, self.weight, self.bias, self.geometry)
+  return relu and relu_along.fresh(y) or y
 end
+
+Conv2d.takes_relu = Conv2d.forward
 
 return Conv2d

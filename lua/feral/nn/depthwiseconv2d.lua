@@ -1,5 +1,6 @@
 local nn = require "feral.nn"
 local Conv2d = require "feral.nn.conv2d"
+local relu_along = require "feral.relu"
 local errors = require "feral.errors"
 
 --- Convolution of each channel with a filter of its own.
@@ -22,10 +23,14 @@ function DepthwiseConv2d:init(channels, kernel, options)
 end
 
 ---@param x Tensor  N x channels x H x W
+---@param relu boolean|nil  with a ReLU behind it, in the same memory
 ---@return Tensor   N x channels x H' x W', as Conv2d's
 --- Raises when x has other channels, or is smaller than the kernel.
-function DepthwiseConv2d:forward(x)
-  return Conv2d.apply(x, self.weight, self.bias, self.geometry)
+function DepthwiseConv2d:forward(x, relu)
+  local y = Conv2d.apply(x, self.weight, self.bias, self.geometry)
+  return relu and relu_along.fresh(y) or y
 end
+
+DepthwiseConv2d.takes_relu = DepthwiseConv2d.forward
 
 return DepthwiseConv2d

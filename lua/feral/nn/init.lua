@@ -131,6 +131,9 @@ function nn.trace(enter, leave, fn)
   return fn()
 end
 
+--- True while somebody does: layers then compute one by one, without sharing passes.
+function nn.is_observed() return observer ~= nil end
+
 function Module.__call(self, ...)
   if entering then entering(self, ...) end
   local out, second = self:forward(...)

@@ -1,5 +1,7 @@
 local nn = require "feral.nn"
 local ops = require "feral.ops"
+local activations = require "feral.activations"
+local relu_along = require "feral.relu"
 local errors = require "feral.errors"
 
 --- main(x) + skip(x), and an activation of the sum where one is given (He et al. 2016).
@@ -20,14 +22,19 @@ function Residual:init(main, skip, options)
 end
 
 ---@param x Tensor
+---@param relu boolean|nil  with a ReLU behind it, in the same pass
 ---@return Tensor  of main(x)'s shape
 --- Raises when main and skip give different shapes.
-function Residual:forward(x)
+function Residual:forward(x, relu)
   local a, b = self.main(x), self.skip and self.skip(x) or x
   local shape, other = table.concat(a.shape, "x"), table.concat(b.shape, "x")
   if shape ~= other then errors.raise("Residual: main gives %s, %s %s", shape, self.skip and "skip" or "the input is", other) end
+  if relu and not self.activation then return relu_along.sum(a, b) end
   local sum = ops.add(a, b)
-  return self.activation and self.activation(sum) or sum
+  if self.activation then sum = self.activation(sum) end
+  return relu and activations.relu(sum) or sum
 end
+
+Residual.takes_relu = Residual.forward
 
 return Residual
