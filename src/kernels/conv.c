@@ -31,12 +31,13 @@ static bool is_planar(const ConvGeometry *g, long cin, long cout, long h, long w
 static bool is_winograd(const ConvGeometry *g, bool forward) {
   if (!winograd_fits(g)) return false;
   Winograd k = forward ? winograd_forward_pass(g) : winograd_backward_pass(g);
-  return winograd_cost(&k) < direct_cost(9 * k.cin, k.cout) * (double)(k.images * k.out_h * k.out_w);
+  return winograd_cost(&k) < direct_cost(9 * k.cin, k.cout) * (double)(k.out_h * k.out_w);
 }
 
 /* g->n plays no part: packed weights serve any number of images. */
 static const ConvMethod *forward_method(const ConvGeometry *g) {
   if (is_depthwise(g)) return &conv_depthwise;
+  if (is_winograd(g, true)) return &conv_winograd;
   return is_planar(g, g->c, g->f, g->oh, g->ow) ? &conv_planar : &conv_direct;
 }
 
@@ -64,7 +65,7 @@ bool conv_is_large(const ConvGeometry *g) {
 }
 
 long conv_forward_scratch(const ConvGeometry *g) {
-  return is_winograd(g, true) ? winograd_forward_scratch(g) : conv_packed_size(g) + conv_run_scratch(g);
+  return conv_packed_size(g) + conv_run_scratch(g);
 }
 
 long conv_backward_input_scratch(const ConvGeometry *g) {
@@ -79,10 +80,6 @@ long conv_backward_weight_scratch(const ConvGeometry *g) {
 }
 
 void conv_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
-  if (is_winograd(g, true)) {
-    winograd_forward(g, x, w, bias, y, scratch);
-    return;
-  }
   const ConvMethod *method = forward_method(g);
   real *rest = scratch + method->packed_size(g);
 #pragma omp parallel if (conv_is_large(g))

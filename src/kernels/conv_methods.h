@@ -29,9 +29,8 @@ long planar_backward_input_scratch(const ConvGeometry *g);
 void planar_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 
 /* 3x3 at a stride of 1 between many channels, by fewer multiplications: conv_winograd.c, conv_winograd_weight.c. */
-long winograd_forward_scratch(const ConvGeometry *g);
+extern const ConvMethod conv_winograd;
 long winograd_backward_input_scratch(const ConvGeometry *g);
-void winograd_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch);
 long winograd_backward_weight_scratch(const ConvGeometry *g);
 void winograd_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 void winograd_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch);

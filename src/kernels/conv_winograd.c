@@ -40,7 +40,7 @@ enum { TRANSFORM = 6 };
 double winograd_cost(const Winograd *k) {
   double products = (double)k->cin * (double)lane_vectors(k->cout);
   double vectors = (double)(lane_vectors(k->cin) + lane_vectors(k->cout));
-  return (double)k->tiles * k->n * k->n * (products + TRANSFORM * vectors);
+  return (double)(k->tiles_h * k->tiles_w) * k->n * k->n * (products + TRANSFORM * vectors);
 }
 
 static Winograd best_cut(Winograd k) {
@@ -102,9 +102,9 @@ void winograd_inputs(const Winograd *k, long tile, const real *x, const real *ze
     }
 }
 
-void winograd_outputs(const Winograd *k, long tile, real *y, real *outside, real **pixels) {
+void winograd_outputs(const Winograd *k, long tile, const real *y, const real *outside, const real **pixels) {
   Place at = tile_place(k, tile);
-  real *image = y + at.image * k->out_h * k->out_w * k->cout;
+  const real *image = y + at.image * k->out_h * k->out_w * k->cout;
   for (long i = at.row; i < at.row + k->m; i++)
     for (long j = at.column; j < at.column + k->m; j++)
       *pixels++ = i < k->out_h && j < k->out_w ? image + (i * k->out_w + j) * k->cout : outside;
@@ -147,8 +147,15 @@ void winograd_transform_input(const Winograd *k, const real *const *pixels, real
   }
 }
 
-/* y = A' v A + start, a vector of channels from 'c' on */
-INLINE void transform_output(const int m, const real *v, long step, vreal start, real *const *pixels, long c) {
+/* Where results go: a tile's pixels, NULL beyond the edge, and what is done to them on the way. */
+typedef struct Target {
+  const real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
+  real *y;
+  const Tail *tail;
+} Target;
+
+/* y = tail(A' v A + start), a vector of channels from 'c' on */
+INLINE void transform_output(const int m, const real *v, long step, vreal start, const Target *to, long c) {
   const int n = m + 2;
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST], result[WINOGRAD_MOST];
 #pragma GCC unroll 6
@@ -163,13 +170,15 @@ INLINE void transform_output(const int m, const real *v, long step, vreal start,
   for (int i = 0; i < m; i++) {
     winograd_output_line(m, half[i], result);
 #pragma GCC unroll 6
-    for (int j = 0; j < m; j++) vstore(pixels[i * m + j] + c, result[j] + start);
+    for (int j = 0; j < m; j++) {
+      if (to->pixels[i * m + j] == NULL) continue;
+      long at = to->pixels[i * m + j] - to->y + c;
+      vstore(to->y + at, to->tail != NULL ? tail_vector(to->tail, result[j] + start, at, VLANES) : result[j] + start);
+    }
   }
 }
 
 /* ---- the products ---- */
-
-enum { BLOCK_VECTORS = PANEL_VECTORS };
 
 /* out (rows,vectors) = v (rows,depth) w (depth,vectors); rows of v lie 'depth' apart */
 INLINE void multiply_rows(const int rows, const int vectors, long depth, const real *v, const real *w, real *out) {
@@ -205,49 +214,67 @@ static void multiply_block(long vectors, long rows, long depth, const real *v, c
     multiply(3, rows, depth, v, w, out);
     break;
   default:
-    multiply(BLOCK_VECTORS, rows, depth, v, w, out);
+    multiply(PANEL_VECTORS, rows, depth, v, w, out);
   }
 }
 
 /* ---- one pass ---- */
 
-enum { CHUNK_BYTES = 640 << 10, CHUNK_MOST = 96, CHUNKS_A_THREAD = 4 };
+enum { CHUNK_BYTES = 640 << 10, CHUNK_LEAST = 24, CHUNK_MOST = 96, CHUNKS_A_THREAD = 4 };
 
 typedef struct Work {
   Winograd k;
   long products, blocks, vectors; /* N^2; of output channels */
+  bool shared;                    /* all tiles are one chunk, on which all threads work */
   long chunk;                     /* tiles at a time */
   long v_step, m_step;            /* between products, of transformed inputs and of results */
-  /* positions in the scratch; inputs and results are a thread's */
-  long weights, starts, zeros, inputs, results;
-  long inputs_size, results_size, outside_size, size;
+  long weights, starts, packed_size;
+  /* positions in the scratch; where not shared, inputs and results are a thread's */
+  long zeros, inputs, results;
+  long inputs_size, results_size, size;
 } Work;
+
+static long block_first(const Work *w, long block) {
+  return piece_start(w->vectors, w->blocks, block);
+}
+static long block_vectors(const Work *w, long block) {
+  return block_first(w, block + 1) - block_first(w, block);
+}
+
+/* Tiles of a chunk: what fits the cache next to the results of a block, but no less than the product's kernel wants to
+   have. Too few for chunks of that many for every thread are shared. */
+static void choose_chunk(Work *w, long widest, long threads) {
+  long a_tile = w->products * (w->k.cin + widest) * (long)sizeof(real);
+  long most = CHUNK_BYTES / a_tile / CHUNK_LEAST * CHUNK_LEAST;
+  long share = (w->k.tiles + CHUNKS_A_THREAD * threads - 1) / (CHUNKS_A_THREAD * threads);
+  w->shared = threads > 1 && w->k.tiles < CHUNK_LEAST * threads;
+  w->chunk = most < CHUNK_LEAST ? CHUNK_LEAST : most > CHUNK_MOST ? CHUNK_MOST : most;
+  if (w->chunk > share) w->chunk = share < CHUNK_LEAST ? CHUNK_LEAST : share;
+  if (w->shared || w->chunk > w->k.tiles) w->chunk = w->k.tiles;
+}
 
 static Work work_for(const Winograd *k) {
   Work w = {.k = *k, .products = k->n * k->n, .vectors = lane_vectors(k->cout)};
-  w.blocks = (w.vectors + BLOCK_VECTORS - 1) / BLOCK_VECTORS;
+  w.blocks = (w.vectors + PANEL_VECTORS - 1) / PANEL_VECTORS;
   long widest = (w.vectors + w.blocks - 1) / w.blocks * VLANES, threads = omp_get_max_threads();
-  long a_tile = w.products * (k->cin + widest) * (long)sizeof(real), most = CHUNK_BYTES / a_tile / 24 * 24;
-  long share = (k->tiles + CHUNKS_A_THREAD * threads - 1) / (CHUNKS_A_THREAD * threads);
-  w.chunk = most < 24 ? 24 : most > CHUNK_MOST ? CHUNK_MOST : most;
-  if (w.chunk > share) w.chunk = share;
+  choose_chunk(&w, widest, threads);
   w.v_step = winograd_step(w.chunk * k->cin);
   w.m_step = winograd_step(w.chunk * widest);
   w.inputs_size = w.products * w.v_step;
   w.results_size = w.products * w.m_step;
-  w.outside_size = k->cout;
-  w.weights = gather_reserve(&w.size, w.products * k->cin * w.vectors * VLANES);
-  w.starts = gather_reserve(&w.size, w.vectors * VLANES);
+  w.weights = gather_reserve(&w.packed_size, w.products * k->cin * w.vectors * VLANES);
+  w.starts = gather_reserve(&w.packed_size, w.vectors * VLANES);
   w.zeros = gather_reserve(&w.size, k->cin);
-  w.inputs = gather_reserve(&w.size, threads * w.inputs_size);
-  w.results = gather_reserve(&w.size, threads * (w.results_size + w.outside_size));
+  w.inputs = gather_reserve(&w.size, (w.shared ? 1 : threads) * w.inputs_size);
+  w.results = gather_reserve(&w.size, (w.shared ? w.blocks : threads) * w.results_size);
   return w;
 }
 
+/* ---- weights ---- */
+
 /* A block's weights: for each product (cin,vectors,VLANES) */
-static real *block_weights(const Work *w, long block, long product, real *scratch) {
-  long first = piece_start(w->vectors, w->blocks, block), count = piece_start(w->vectors, w->blocks, block + 1) - first;
-  return scratch + w->weights + (first * w->products + product * count) * w->k.cin * VLANES;
+static long block_weights(const Work *w, long block, long product) {
+  return w->weights + (block_first(w, block) * w->products + product * block_vectors(w, block)) * w->k.cin * VLANES;
 }
 
 /* The product of a row of G and three vectors, 'step' apart. */
@@ -275,91 +302,135 @@ static void pack_vector(const Work *w, const real *weights, long c, long f, real
   transform_taps(w->k.n, taps, to, step);
 }
 
-static void pack_block(const Work *w, const real *weights, const real *bias, long block, real *scratch) {
-  long first = piece_start(w->vectors, w->blocks, block), count = piece_start(w->vectors, w->blocks, block + 1) - first;
-  real *to = block_weights(w, block, 0, scratch);
-  for (long v = 0; v < count; v++) {
-    long f = winograd_lane(w->k.cout, first + v);
+/* Called by all threads. */
+static void pack(const Work *w, const real *weights, const real *bias, real *packed) {
+#pragma omp for
+  for (long i = 0; i < w->vectors; i++) {
+    long block = 0;
+    while (block_first(w, block + 1) <= i) block++;
+    long count = block_vectors(w, block), f = winograd_lane(w->k.cout, i);
+    real *to = packed + block_weights(w, block, 0) + (i - block_first(w, block)) * VLANES;
     for (long c = 0; c < w->k.cin; c++)
-      pack_vector(w, weights, c, f, to + (c * count + v) * VLANES, w->k.cin * count * VLANES);
-    vstore(scratch + w->starts + (first + v) * VLANES, bias != NULL ? vload(bias + f) : vset(0));
+      pack_vector(w, weights, c, f, to + c * count * VLANES, w->k.cin * count * VLANES);
+    vstore(packed + w->starts + i * VLANES, bias != NULL ? vload(bias + f) : vset(0));
   }
 }
 
-static void join_block(const Work *w, long block, long first, long tiles, const real *results, real *outside, real *y,
-                       const real *scratch) {
-  long from = piece_start(w->vectors, w->blocks, block), count = piece_start(w->vectors, w->blocks, block + 1) - from;
-  real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
-  for (long t = 0; t < tiles; t++) {
-    winograd_outputs(&w->k, first + t, y, outside, pixels);
-    for (long v = 0; v < count; v++) {
-      long c = winograd_lane(w->k.cout, from + v);
-      vreal start = vload(scratch + w->starts + (from + v) * VLANES);
-      const real *at = results + (t * count + v) * VLANES;
-      switch (w->k.m) {
-      case 2:
-        transform_output(2, at, w->m_step, start, pixels, c);
-        break;
-      case 3:
-        transform_output(3, at, w->m_step, start, pixels, c);
-        break;
-      default:
-        transform_output(4, at, w->m_step, start, pixels, c);
-      }
+/* ---- a chunk ---- */
+
+static void split_tile(const Work *w, long tile, long row, const real *x, const real *zeros, real *inputs) {
+  const real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
+  winograd_inputs(&w->k, tile, x, zeros, pixels);
+  winograd_transform_input(&w->k, pixels, inputs + row * w->k.cin, w->v_step);
+}
+
+static void multiply_product(const Work *w, long block, long product, long tiles, const real *inputs,
+                             const real *packed, real *results) {
+  multiply_block(block_vectors(w, block), tiles, w->k.cin, inputs + product * w->v_step,
+                 packed + block_weights(w, block, product), results + product * w->m_step);
+}
+
+static void join_tile(const Work *w, long block, long tile, long row, const real *results, const real *packed,
+                      Target *to) {
+  long first = block_first(w, block), count = block_vectors(w, block);
+  winograd_outputs(&w->k, tile, to->y, NULL, to->pixels);
+  for (long v = 0; v < count; v++) {
+    long c = winograd_lane(w->k.cout, first + v);
+    vreal start = vload(packed + w->starts + (first + v) * VLANES);
+    const real *at = results + (row * count + v) * VLANES;
+    switch (w->k.m) {
+    case 2:
+      transform_output(2, at, w->m_step, start, to, c);
+      break;
+    case 3:
+      transform_output(3, at, w->m_step, start, to, c);
+      break;
+    default:
+      transform_output(4, at, w->m_step, start, to, c);
     }
   }
 }
 
-static void run_chunk(const Work *w, long chunk, const real *x, real *y, real *scratch) {
+static void run_chunk(const Work *w, long chunk, const real *x, const real *packed, const Tail *tail, real *y,
+                      real *scratch) {
   long first = chunk * w->chunk, rest = w->k.tiles - first, tiles = rest < w->chunk ? rest : w->chunk;
-  long thread = omp_get_thread_num();
-  real *inputs = scratch + w->inputs + thread * w->inputs_size;
-  real *results = scratch + w->results + thread * (w->results_size + w->outside_size);
-  const real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
-  for (long t = 0; t < tiles; t++) {
-    winograd_inputs(&w->k, first + t, x, scratch + w->zeros, pixels);
-    winograd_transform_input(&w->k, pixels, inputs + t * w->k.cin, w->v_step);
-  }
+  real *inputs = scratch + w->inputs + omp_get_thread_num() * w->inputs_size;
+  real *results = scratch + w->results + omp_get_thread_num() * w->results_size;
+  Target to = {.y = y, .tail = tail};
+  for (long t = 0; t < tiles; t++) split_tile(w, first + t, t, x, scratch + w->zeros, inputs);
   for (long block = 0; block < w->blocks; block++) {
-    long vectors = piece_start(w->vectors, w->blocks, block + 1) - piece_start(w->vectors, w->blocks, block);
-    for (long p = 0; p < w->products; p++)
-      multiply_block(vectors, tiles, w->k.cin, inputs + p * w->v_step, block_weights(w, block, p, scratch),
-                     results + p * w->m_step);
-    join_block(w, block, first, tiles, results, results + w->results_size, y, scratch);
+    for (long p = 0; p < w->products; p++) multiply_product(w, block, p, tiles, inputs, packed, results);
+    for (long t = 0; t < tiles; t++) join_tile(w, block, first + t, t, results, packed, &to);
   }
 }
 
-static void run(const Winograd *k, const real *x, const real *weights, const real *bias, real *y, real *scratch) {
-  Work w = work_for(k);
-  memset(scratch + w.zeros, 0, (size_t)k->cin * sizeof *scratch);
-#pragma omp parallel
-  {
+/* Called by all threads. */
+static void run_shared(const Work *w, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
+  real *inputs = scratch + w->inputs, *results = scratch + w->results;
+  Target to = {.y = y, .tail = tail};
 #pragma omp for
-    for (long i = 0; i < w.blocks; i++) pack_block(&w, weights, bias, i, scratch);
-#pragma omp for schedule(dynamic)
-    for (long i = 0; i < (k->tiles + w.chunk - 1) / w.chunk; i++)
-      if (!interrupted()) run_chunk(&w, i, x, y, scratch);
+  for (long t = 0; t < w->k.tiles; t++) split_tile(w, t, t, x, scratch + w->zeros, inputs);
+#pragma omp for
+  for (long i = 0; i < w->products * w->blocks; i++)
+    multiply_product(w, i / w->products, i % w->products, w->k.tiles, inputs, packed,
+                     results + i / w->products * w->results_size);
+#pragma omp for
+  for (long i = 0; i < w->k.tiles * w->blocks; i++) {
+    long block = i % w->blocks, tile = i / w->blocks;
+    join_tile(w, block, tile, tile, results + block * w->results_size, packed, &to);
   }
+}
+
+/* Called by all threads. */
+static void run(const Work *w, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
+#pragma omp single
+  memset(scratch + w->zeros, 0, (size_t)w->k.cin * sizeof *scratch);
+  if (w->shared) {
+    run_shared(w, x, packed, tail, y, scratch);
+    return;
+  }
+#pragma omp for schedule(dynamic)
+  for (long i = 0; i < (w->k.tiles + w->chunk - 1) / w->chunk; i++)
+    if (!interrupted()) run_chunk(w, i, x, packed, tail, y, scratch);
 }
 
 /* ---- conv_methods.h ---- */
 
-long winograd_forward_scratch(const ConvGeometry *g) {
+static Work forward_work(const ConvGeometry *g) {
   Winograd k = winograd_forward_pass(g);
-  return work_for(&k).size;
+  return work_for(&k);
 }
 
-void winograd_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
-  Winograd k = winograd_forward_pass(g);
-  run(&k, x, w, bias, y, scratch);
+static long winograd_packed_size(const ConvGeometry *g) {
+  return forward_work(g).packed_size;
 }
+static long winograd_run_scratch(const ConvGeometry *g) {
+  return forward_work(g).size;
+}
+static void winograd_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
+  Work work = forward_work(g);
+  pack(&work, w, bias, packed);
+}
+static void winograd_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
+                         real *scratch) {
+  Work work = forward_work(g);
+  run(&work, x, packed, tail, y, scratch);
+}
+
+const ConvMethod conv_winograd = {winograd_packed_size, winograd_run_scratch, winograd_pack, winograd_run};
 
 long winograd_backward_input_scratch(const ConvGeometry *g) {
   Winograd k = winograd_backward_pass(g);
-  return work_for(&k).size;
+  Work w = work_for(&k);
+  return w.packed_size + w.size;
 }
 
 void winograd_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch) {
   Winograd k = winograd_backward_pass(g);
-  run(&k, dy, w, NULL, dx, scratch);
+  Work work = work_for(&k);
+#pragma omp parallel if (conv_is_large(g))
+  {
+    pack(&work, w, NULL, scratch);
+    run(&work, dy, scratch, NULL, dx, scratch + work.packed_size);
+  }
 }

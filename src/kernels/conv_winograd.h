@@ -35,13 +35,13 @@ bool winograd_fits(const ConvGeometry *g);
 Winograd winograd_forward_pass(const ConvGeometry *g);
 Winograd winograd_backward_pass(const ConvGeometry *g);
 
-/* Cost of a pass in multiply-adds of vectors. */
+/* Cost of an image in multiply-adds of vectors. */
 double winograd_cost(const Winograd *k);
 
 /* Where the pixels of a tile lie in x (in_h,in_w,cin) x images; those beyond the edge are 'zeros'. */
 void winograd_inputs(const Winograd *k, long tile, const real *x, const real *zeros, const real **pixels);
-/* The same for its output; pixels beyond the edge are 'outside'. */
-void winograd_outputs(const Winograd *k, long tile, real *y, real *outside, real **pixels);
+/* The same for its output. */
+void winograd_outputs(const Winograd *k, long tile, const real *y, const real *outside, const real **pixels);
 
 /* G, N x 3 */
 extern const double winograd_kernels[WINOGRAD_MOST + 1][WINOGRAD_MOST][WINOGRAD_TAPS];

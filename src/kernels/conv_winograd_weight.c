@@ -167,7 +167,7 @@ static void transform_tile(const Work *w, long tile, long i, const real *dy, con
   const real *from[WINOGRAD_MOST * WINOGRAD_MOST];
   winograd_inputs(&w->k, tile, x, zeros, from);
   winograd_transform_input(&w->k, from, inputs + i * w->k.cin, w->inputs_step);
-  winograd_outputs(&w->k, tile, (real *)dy, (real *)zeros, (real **)from);
+  winograd_outputs(&w->k, tile, dy, zeros, from);
   transform_slopes(&w->k, from, slopes + i * w->k.cout, w->slopes_step);
 }
 
