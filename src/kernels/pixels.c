@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+enum { NORMALISE_RUN = 16 };
+
 /* v of 'alpha' 255ths before white, rounded. */
 static unsigned over_white(unsigned v, unsigned alpha) {
   return (v * alpha + 255 * (255 - alpha) + 127) / 255;
@@ -26,13 +28,16 @@ void pixels_convert(const uint8_t *from, int from_channels, uint8_t *to, int to_
   }
 }
 
+/* Each channel's numbers come NORMALISE_RUN times over, so that the inner loop becomes vector code. */
 void pixels_normalise(real *pixels, long n, long channels, const real *mean, const real *std) {
-  if (channels == 1) { /* the same, in a loop that becomes vector code */
-    for (long i = 0; i < n; i++) pixels[i] = (pixels[i] / 255 - mean[0]) / std[0];
-    return;
+  real means[NORMALISE_RUN * PIXEL_CHANNELS] = {0}, stds[NORMALISE_RUN * PIXEL_CHANNELS] = {0};
+  long run = NORMALISE_RUN * channels;
+  for (long i = 0; i < run; i++) {
+    means[i] = mean[i % channels];
+    stds[i] = std[i % channels];
   }
-  for (long i = 0; i < n; i++, pixels += channels)
-    for (long c = 0; c < channels; c++) pixels[c] = (pixels[c] / 255 - mean[c]) / std[c];
+  for (long left = n * channels; left > 0; left -= run, pixels += run)
+    for (long i = 0; i < (left < run ? left : run); i++) pixels[i] = (pixels[i] / 255 - means[i]) / stds[i];
 }
 
 /* Where the pixel of row y and column x of the result comes from: first + y * down + x * right, in pixels. */
