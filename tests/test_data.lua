@@ -1,9 +1,11 @@
 local lu = require "luaunit"
 local feral = require "feral"
 local check = require "check"
+local pictures = require "pictures"
 local temporary = require "temporary"
 local files = require "feral.core.files"
 local csv = require "feral.csv"
+local preprocess = require "feral.preprocess"
 local data, image, face, tensor = feral.data, feral.image, feral.face, feral.tensor
 
 local T = {}
@@ -146,6 +148,49 @@ function T.test_broken_images_are_reported_once_counted_and_skipped()
   lu.assertEquals(set.images[1]:tobytes(), picture:tobytes())
   lu.assertEquals(set.images[2]:to(tensor.zeros(1).dtype):std():item(), 0)
   lu.assertStrContains(select(2, data.folder(dir.path, { strict = true })), dir / "happy/")
+end
+
+--- Files of all kinds and sizes, more than are read together, broken ones between: each picture is in its place, and is
+--- what it is when it is read alone.
+function T.test_many_files_read_together_are_those_read_one_by_one()
+  local dir <close> = temporary.folder()
+  local files_of, kinds = {}, { "png", "jpg" }
+  for i = 1, 300 do
+    local name = ("fear/%03d"):format(i)
+    local picture = tensor.uniform({ 1 + 2 * check.integer(0, 1), check.integer(1, 40), check.integer(1, 40) }, 0, 255.9)
+    local bytes = image.encode(picture:to("u8"), kinds[1 + i % 2])
+    if i % 9 == 4 then bytes = bytes:sub(1, #bytes // 2) end
+    if i % 10 == 3 then bytes = pictures.with_orientation(image.encode(picture:to("u8"), "jpg"), 1 + i // 10 % 8, true) end
+    if i == 100 then bytes = pictures.cmyk_jpeg end
+    files_of[name .. ".jpg"] = bytes
+  end
+  fill(dir, files_of)
+  for _, channels in ipairs { 1, 3 } do
+    local messages, report = collector()
+    local set = assert(data.folder(dir.path, { size = { 20, 17 }, channels = channels, report = report }))
+    lu.assertEquals(#messages, #set.skipped)
+    lu.assertEquals(#set + #set.skipped, 300)
+    lu.assertTrue(#set.skipped > 20)
+    for i = 2, #set.skipped do lu.assertTrue(set.skipped[i - 1] < set.skipped[i]) end
+    for i, path in ipairs(set.paths) do
+      local alone = assert(preprocess.bytes(path, { height = 20, width = 17, channels = channels }))
+      lu.assertTrue(set.images[i]:tobytes() == alone:tobytes(), path)
+    end
+    local _, message = preprocess.bytes(set.skipped[1]:match("^(.-): "), { height = 2, width = 2, channels = channels })
+    lu.assertEquals(message, set.skipped[1])
+  end
+end
+
+function T.test_reading_survives_lack_of_memory()
+  local dir <close> = temporary.folder()
+  local picture = tensor.uniform({ 3, 9, 7 }, 0, 255.9):to("u8")
+  fill(dir, { ["fear/a.png"] = image.encode(picture, "png"), ["fear/b.jpg"] = image.encode(picture, "jpg"),
+    ["fear/c.png"] = image.encode(picture, "png"), ["fear/d.png"] = "broken" })
+  local _, report = collector()
+  check.survives_lack_of_memory(function()
+    local _open <close> = tensor.scope()
+    data.folder(dir.path, { size = 5, report = report })
+  end)
 end
 
 function T.test_an_unreadable_file_is_reported()
@@ -348,13 +393,13 @@ end
 function T.test_sequences_in_colour_keep_their_pixels()
   local dir <close> = temporary.folder()
   assert(files.mkdir(dir / "fear/s"))
-  local pictures = {}
+  local frames = {}
   for t = 1, 2 do
-    pictures[t] = (tensor.rand(3, 4, 5) * 255):to("u8")
-    assert(image.save(dir / ("fear/s/%d.png"):format(t), pictures[t]))
+    frames[t] = (tensor.rand(3, 4, 5) * 255):to("u8")
+    assert(image.save(dir / ("fear/s/%d.png"):format(t), frames[t]))
   end
   local set = assert(data.sequences(dir.path, { size = { 4, 5 }, channels = 3, frames = 2 }))
-  for t = 1, 2 do lu.assertEquals(set.images[1][t]:tobytes(), pictures[t]:tobytes()) end
+  for t = 1, 2 do lu.assertEquals(set.images[1][t]:tobytes(), frames[t]:tobytes()) end
 end
 
 function T.test_sequences_that_are_wrong()

@@ -29,6 +29,16 @@ typedef struct ImageInfo {
   long maxval;         /* PNM: the sample that is white */
 } ImageInfo;
 
+static inline bool is_turned(const ImageInfo *info) {
+  return info->orientation >= 5;
+}
+static inline long upright_height(const ImageInfo *info) {
+  return is_turned(info) ? info->width : info->height;
+}
+static inline long upright_width(const ImageInfo *info) {
+  return is_turned(info) ? info->height : info->width;
+}
+
 /* Memory for decoders that ask for it while they work: Lua's own allocator, called without Lua. */
 typedef struct CodecMemory {
   void *(*alloc)(void *ud, void *block, size_t old_size, size_t size);

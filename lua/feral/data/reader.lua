@@ -1,10 +1,10 @@
 --- reader: what folder, csv and sequences share: image files into the memory of a data set.
 
+local core = require "feral.core.image"
 local create = require "feral.core.create"
 local view = require "feral.core.view"
 local arith = require "feral.core.arith"
 local scope = require "feral.core.scope"
-local preprocess = require "feral.preprocess"
 local progress = require "feral.progress"
 local emotions = require "feral.data.emotions"
 local new_set = require "feral.data.set"
@@ -13,6 +13,7 @@ local errors = require "feral.errors"
 local reader = {}
 
 local REPORTED_MOST, PROGRESS_LEAST = 10, 1000
+local TOGETHER = 256 -- images that one call reads
 
 --- The options that all have, for errors.check_options.
 reader.defaults = { size = 48, channels = 1, strict = false, map = false, report = false, progress = true }
@@ -56,31 +57,45 @@ local endings = { jpg = true, jpeg = true, png = true, bmp = true, pgm = true, p
 --- True for a name that images have.
 function reader.is_image(name) return endings[(name:match("%.(%w+)$") or ""):lower()] == true end
 
---- Decodes the images of one sample to their place, and returns nil and a message when one cannot be read.
-local function read_sample(sample, images, first, o)
+--- Decodes the images of some samples, by all threads, to places from 'at' on. Returns what is wrong with each, by number.
+local function read_some(samples, images, at, frames)
+  local paths, faults = {}, {}
+  for _, sample in ipairs(samples) do table.move(sample.files, 1, frames, #paths + 1, paths) end
   local _open <close> = scope.scope()
-  for k, path in ipairs(sample.files) do
-    local bytes, message = preprocess.bytes(path, o)
-    if not bytes then return nil, sample.where and ("%s: %s"):format(sample.where, message) or message end
-    arith.copy_(view.select_first(images, first + k - 1), bytes)
+  local messages = core.load_list(paths, view.narrow(images, 1, at, #paths))
+  for i, sample in ipairs(samples) do
+    for k = i * frames, (i - 1) * frames + 1, -1 do
+      if messages[k] then faults[i] = sample.where and ("%s: %s"):format(sample.where, messages[k]) or messages[k] end
+    end
   end
-  return true
+  return faults
+end
+
+--- Moves a sample's images to a place before theirs.
+local function move_sample(images, from, to, frames)
+  local _open <close> = scope.scope()
+  for k = 0, frames - 1 do arith.copy_(view.select_first(images, to + k), view.select_first(images, from + k)) end
 end
 
 --- Reads all samples. Returns the images, the samples that could be read, and the first message; or nil, message.
 local function read_all(samples, frames, o)
   local images = view.permute(create.empty({ #samples * frames, o.height, o.width, o.channels }, "u8"), 1, 4, 2, 3)
-  local good, faults = {}, {}
+  local good, faults, step = {}, {}, math.max(1, TOGETHER // frames)
   local bar = progress.new(o.progress and #samples * frames >= PROGRESS_LEAST)
   bar:start("reading images", #samples)
-  for i, sample in ipairs(samples) do
-    local ok, message = read_sample(sample, images, #good * frames + 1, o)
-    if not ok and o.strict then
-      bar:clear()
-      return nil, message
+  for first = 1, #samples, step do
+    local some, at = table.move(samples, first, math.min(#samples, first + step - 1), 1, {}), #good * frames + 1
+    local wrong = read_some(some, images, at, frames)
+    for i, sample in ipairs(some) do
+      if wrong[i] and o.strict then
+        bar:clear()
+        return nil, wrong[i]
+      end
+      local from, to = at + (i - 1) * frames, #good * frames + 1
+      if not wrong[i] and from ~= to then move_sample(images, from, to, frames) end
+      if wrong[i] then faults[#faults + 1] = wrong[i] else good[#good + 1] = sample end
     end
-    if ok then good[#good + 1] = sample else faults[#faults + 1] = message end
-    bar:update(i)
+    bar:update(first + #some - 1)
   end
   bar:clear()
   for _, message in ipairs(faults) do reader.skip(o, message) end
