@@ -17,6 +17,8 @@ local progress = require "feral.progress"
 
 local train = {}
 
+local WAITING_TOLD = 0.05 -- share of an epoch that is worth a word
+
 local function check_loader(name, loader)
   if type(loader) == "table" and loader.batches then return end
   errors.raise("%s must be a loader (data.loader), got %s", name, type(loader) == "table" and "another table" or type(loader))
@@ -33,7 +35,8 @@ function train.evaluate(net, loader, loss)
   local was_training = net.training
   net:eval()
   local result = { loss = 0, labels = {}, predictions = {} }
-  local next_batch = loader:batches(0)
+  local next_batch, _, _, batches = loader:batches(0)
+  local _batches <close> = batches
   autograd.no_grad(function()
     while true do
       local _open <close> = scope.scope()
@@ -105,7 +108,8 @@ end
 
 --- The batches of one epoch, from where the run stands.
 function Run:run_epoch()
-  local next_batch = self.train:batches(self.epoch, self.batch + 1)
+  local next_batch, _, _, batches = self.train:batches(self.epoch, self.batch + 1)
+  local _batches <close> = batches
   self.bar:start(("epoch %d/%d"):format(self.epoch, self.epochs), #self.train, self.batch)
   while true do
     local _open <close> = scope.scope()
@@ -162,16 +166,19 @@ function Run:report(row)
     text = text .. ("  |  validation loss %.4f  accuracy %s  balanced %s"):format(row.validation_loss,
       percent(row.validation_accuracy), percent(row.validation_balanced))
   end
-  print(("%s  |  %.0f images/s%s"):format(text, row.count / row.seconds, self.history.best == row.epoch and "  *" or ""))
+  local waited = row.waited / row.seconds
+  print(("%s  |  %.0f images/s%s%s"):format(text, row.count / row.seconds,
+    waited > WAITING_TOLD and (", %.0f %% waiting for data"):format(100 * waited) or "",
+    self.history.best == row.epoch and "  *" or ""))
   io.stdout:flush()
 end
 
 --- Closes the books on the epoch that has just been run.
-function Run:finish_epoch(started)
+function Run:finish_epoch(started, waited)
   local sums = self.sums
   local row = {
     epoch = self.epoch, seconds = system.clock() - started, learning_rate = self.optimizer.lr, count = sums.count,
-    loss = sums.loss / sums.count, accuracy = sums.right / sums.count,
+    loss = sums.loss / sums.count, accuracy = sums.right / sums.count, waited = (self.train.waited or 0) - waited,
   }
   self.history[self.epoch] = row
   self:validate(row)
@@ -260,9 +267,9 @@ function train.fit(net, options)
   local _held <close> = signals.hold()
   net:train()
   while run.epoch <= run.epochs and not run:is_stuck() do
-    local started = system.clock()
+    local started, waited = system.clock(), run.train.waited or 0
     run:run_epoch()
-    run:finish_epoch(started)
+    run:finish_epoch(started, waited)
     run:heed_signals()
   end
   if options.restore_best and run.best then checkpoint.restore_state(net, run.best) end

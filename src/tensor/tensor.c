@@ -225,9 +225,17 @@ static size_t checked_bytes(lua_State *L, DType dtype, int ndim, const long *sha
 Tensor *tensor_push(lua_State *L, DType dtype, int ndim, const long *shape, TensorLayout layout) {
   long sizes[TENSOR_MAX_DIMS];
   memcpy(sizes, shape, (size_t)ndim * sizeof *shape);
-  Storage *storage = storage_push(L, checked_bytes(L, dtype, ndim, sizes));
-  Tensor *t = push_header(L, dtype, ndim, sizes);
-  layout_strides(ndim, sizes, layout, t->stride);
+  storage_push(L, checked_bytes(L, dtype, ndim, sizes));
+  Tensor *t = tensor_push_over(L, -1, dtype, ndim, sizes, layout);
+  lua_remove(L, -2);
+  return t;
+}
+
+Tensor *tensor_push_over(lua_State *L, int index, DType dtype, int ndim, const long *shape, TensorLayout layout) {
+  lua_pushvalue(L, index);
+  Storage *storage = lua_touserdata(L, -1);
+  Tensor *t = push_header(L, dtype, ndim, shape);
+  layout_strides(ndim, shape, layout, t->stride);
   t->data = storage->data;
   lua_insert(L, -2);
   lua_setiuservalue(L, -2, STORAGE_SLOT);

@@ -100,6 +100,10 @@ Tensor *tensor_push_in_layout(lua_State *L, int index, TensorLayout layout);
 real *scratch_push(lua_State *L, size_t count);
 void scratch_release(lua_State *L, int index);
 
+/* As tensor_push, but the numbers lie in the memory that scratch_push left at 'index', which is the tensor's from then on.
+   Where it raises, all is as before. */
+Tensor *tensor_push_over(lua_State *L, int index, DType dtype, int ndim, const long *shape, TensorLayout layout);
+
 /* dst[i] = src[i] for all i, whatever the strides; the shapes (and dtypes) must be equal. No lua_State. */
 void tensor_copy(const Tensor *dst, const Tensor *src);
 

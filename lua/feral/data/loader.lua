@@ -1,10 +1,8 @@
---- data.loader: batches of a data set, gathered, varied and converted in one call of the engine each.
+--- data.loader: batches of a data set, gathered, varied and converted by the engine while the last ones are in use.
 
 local augment = require "feral.augment"
-local arith = require "feral.core.arith"
+local core = require "feral.core.augment"
 local create = require "feral.core.create"
-local index = require "feral.core.index"
-local reduce = require "feral.core.reduce"
 local scope = require "feral.core.scope"
 local view = require "feral.core.view"
 local preprocess = require "feral.preprocess"
@@ -14,6 +12,7 @@ local errors = require "feral.errors"
 ---@field set Set
 ---@field classes string[]
 ---@field preprocessing Preprocessing  for the model file: a raw image then gives what training saw
+---@field waited number  seconds that its users have waited for batches
 local Loader = {}
 Loader.__index = Loader
 
@@ -21,21 +20,7 @@ local ORDER_STREAM = 4 << 40 -- random numbers that nothing else draws
 
 ---- Preprocessing ----
 
---- Mean and standard deviation of all samples, as numbers of 0 to 1.
-local function statistics(images)
-  local sum, squares, chunk = 0, 0, 256
-  for first = 1, images:size(1), chunk do
-    local _open <close> = scope.scope()
-    local part = arith.div(view.narrow(images, 1, first, math.min(chunk, images:size(1) - first + 1)), 255)
-    sum = sum + reduce.sum(part):item()
-    squares = squares + reduce.sum(arith.mul(part, part)):item()
-  end
-  local count = images:numel()
-  local mean = sum / count
-  return mean, math.sqrt(math.max(squares / count - mean * mean, 1e-6))
-end
-
-local function preprocessing_of(set, o)
+local function preprocessing_of(set, images, o)
   local channels, height, width = set:image_size()
   local p = o.preprocessing
   if p then
@@ -50,7 +35,7 @@ local function preprocessing_of(set, o)
     errors.raise("data.loader: normalize '%s' is unknown: \"set\", or options mean and std", tostring(o.normalize))
   end
   local mean, std = o.mean, o.std
-  if o.normalize then mean, std = statistics(set.images) end
+  if o.normalize then mean, std = core.statistics(images) end
   return preprocess.check { height = height, width = width, channels = channels, mean = mean, std = std }
 end
 
@@ -80,12 +65,13 @@ local function loader(set, options)
   if o.drop_last and o.batch > #set then
     errors.raise("data.loader: a batch of %d with drop_last leaves nothing of %d samples", o.batch, #set)
   end
-  local p = preprocessing_of(set, o)
+  local images = set.images
+  if set:is_sequential() then images = scope.keep(view.reshape(images, -1, set:image_size())) end
+  local p = preprocessing_of(set, images, o)
   return setmetatable({
     set = set, classes = set.classes, preprocessing = p, batch = o.batch, shuffle = o.shuffle, seed = o.seed,
-    drop_last = o.drop_last, settings = settings_of(o.augment, p),
-    frames = set:is_sequential() and set.images:size(2) or nil,
-    images = set:is_sequential() and scope.keep(view.reshape(set.images, -1, p.channels, p.height, p.width)) or set.images,
+    drop_last = o.drop_last, waited = 0, settings = settings_of(o.augment, p),
+    frames = set:is_sequential() and set.images:size(2) or nil, images = images,
   }, Loader)
 end
 
@@ -104,43 +90,27 @@ function Loader:order(epoch)
   return create.from_table(order, "i32")
 end
 
---- For sequences: the numbers of the frames of these samples, and for each the number of its sample, which its variation
---- depends on: all frames of a sequence are turned and lit alike.
-local function frames_of(samples, frames)
-  local count = samples:size(1)
-  local numbers = view.expand(view.unsqueeze(samples, 2), count, frames)
-  local first = arith.mul(arith.sub(numbers, 1), frames)
-  local steps = {}
-  for k = 1, frames do steps[k] = k end
-  return arith.to(view.reshape(arith.add(first, create.from_table(steps)), count * frames), "i32"),
-    view.reshape(numbers, count * frames)
-end
-
---- The images of these samples as a network sees them.
-function Loader:gather(samples, epoch)
-  local p, count = self.preprocessing, samples:size(1) * (self.frames or 1)
-  local x = view.permute(create.empty { count, p.height, p.width, p.channels }, 1, 4, 2, 3)
-  if not self.frames then return augment.batch(x, self.images, samples, self.settings, self.seed, epoch) end
-  local positions, numbers = frames_of(samples, self.frames)
-  augment.batch(x, self.images, positions, self.settings, self.seed, epoch, numbers)
-  return view.reshape(x, samples:size(1), self.frames, p.channels, p.height, p.width)
-end
-
 --- The batches of an epoch: for x, y in loader:batches(epoch) do ... end. What a batch holds is a function of the seed, the
 --- epoch and its number, so a training can go on in the middle: batches(epoch, first). x and y belong to the caller's scope.
+---
+--- A thread makes two batches ahead. It ends with the last batch, when a for loop is left, or when the fourth value is
+--- closed (local next_batch, _, _, batches <close> = loader:batches()); at the latest when the collector finds it.
 ---@param epoch integer|nil  default 1
 ---@param first integer|nil  the number of the first batch, default 1
 ---@return fun(): Tensor|nil, Tensor|nil  x: f32 N x C x H x W (sequences: N x T x C x H x W), y: i32 N
 function Loader:batches(epoch, first)
-  epoch = epoch or 1
-  local order, number = scope.keep(self:order(epoch)), (first or 1) - 1
-  return function()
-    if number >= #self then return nil end
-    local from = number * self.batch + 1
-    local samples = view.narrow(order, 1, from, math.min(self.batch, #self.set - from + 1))
-    number = number + 1
-    return self:gather(samples, epoch), index.index_select(self.set.labels, 1, samples)
+  epoch, first = epoch or 1, first or 1
+  if first > #self then return function() end end
+  local from, last = (first - 1) * self.batch + 1, self.drop_last and #self * self.batch or #self.set
+  local queue = core.queue(self.images, self.set.labels, view.narrow(self:order(epoch), 1, from, last - from + 1), self.batch,
+    self.frames, self.settings, self.seed, epoch)
+  local function next_batch()
+    local x, y, seconds = queue:next()
+    if not x then return nil end
+    self.waited = self.waited + seconds
+    return x, y
   end
+  return next_batch, nil, nil, queue
 end
 
 return loader
