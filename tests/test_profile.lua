@@ -184,6 +184,16 @@ function T.test_a_profiled_step_computes_what_any_step_does()
   end) == plain)
 end
 
+function T.test_another_clock_may_count()
+  local ticks = 0
+  local function count()
+    ticks = ticks + 1
+    return ticks
+  end
+  local found = small_net():profile(check.randn(2, 1, 4, 4), { clock = count, times = 1 })
+  lu.assertEquals(found.step, ticks - 1) -- each change of hands is one tick, of which the first only begins
+end
+
 function T.test_wrong_use_is_refused_and_nothing_stays_behind()
   local net, x = small_net(), check.randn(2, 1, 4, 4)
   lu.assertStrContains(check.message(net.profile, net, 7), "profile: a batch expected, a tensor, got number")

@@ -16,7 +16,7 @@ local create = require "feral.core.create"
 local core = require "feral.core.tensor"
 local engine = require "feral.core.engine"
 local scope = require "feral.core.scope"
-local clock = require("feral.core.system").clock
+local system = require "feral.core.system"
 local errors = require "feral.errors"
 
 local profile = {}
@@ -118,13 +118,15 @@ end
 local Ledger = {}
 Ledger.__index = Ledger
 
-local function new_ledger(of)
+local function new_ledger(of, clock)
   local outside = { forward = 0, backward = 0 }
-  return setmetatable({ of = of, outside = outside, row = outside, field = "forward", since = clock(), entered = {} }, Ledger)
+  return setmetatable({
+    of = of, clock = clock, outside = outside, row = outside, field = "forward", since = clock(), entered = {},
+  }, Ledger)
 end
 
 function Ledger:switch(row, field)
-  local now = clock()
+  local now = self.clock()
   local own = self.row
   own[self.field] = own[self.field] + (now - self.since)
   self.row, self.field, self.since = row, field, now
@@ -220,7 +222,7 @@ end
 --- One step with the time of each account in its row. Returns the time of the rest.
 local function measure_time(net, x, options, rows, of)
   for _, row in ipairs(rows) do row.forward, row.backward = 0, 0 end
-  local ledger = new_ledger(of)
+  local ledger = new_ledger(of, options.clock)
   nn.trace(function(layer) ledger:enter(layer) end, function() ledger:leave() end, function()
     autograd.trace(function(backward) return ledger:trace(backward) end, function()
       run_step(net, x, options, function(name, f, ...) ledger:book(of[name], f, ...) end)
@@ -264,14 +266,16 @@ end
 --- gradients are forgotten, and with an optimiser weights change, as in any step.
 ---@param net Module
 ---@param x Tensor  a batch
----@param options {backward: boolean, loss: (fun(out: Tensor): Tensor), loss_kind: string, optimizer: table, times: integer}|nil
+---@param options {backward: boolean, loss: (fun(out: Tensor): Tensor), loss_kind: string, optimizer: table, times: integer,
+---  clock: fun(): number}|nil
 ---  backward true: a training step, false: the forward pass alone, without recording; loss: of the output, one number; without
----  one each output gets a gradient of 1; optimizer: takes its step too; times: steps to measure (5)
+---  one each output gets a gradient of 1; optimizer: takes its step too; times: steps to measure (5); clock: of time
+---  that passes; os.clock for one thread's own on a busy machine
 ---@return Profile
 --- Raises when there is something to go back through but nothing is trained.
 function profile.run(net, x, options)
   options = errors.check_options("profile", options,
-    { backward = true, loss = false, loss_kind = "", optimizer = false, times = 5 })
+    { backward = true, loss = false, loss_kind = "", optimizer = false, times = 5, clock = system.clock })
   if not core.is_tensor(x) then errors.raise("profile: a batch expected, a tensor, got %s", type(x)) end
   if math.type(options.times) ~= "integer" or options.times < 1 then
     errors.raise("profile: times must be a whole number from 1, got %s", tostring(options.times))

@@ -1,6 +1,6 @@
 -- Time and memory of a network of the bench by layer, forward and backward.
 --
---   ./feral tests/bench/profile.lua NET [--threads N] [--batch N] [--times N] [--predict] [--json]
+--   ./feral tests/bench/profile.lua NET [--threads N | --cpu] [--batch N] [--times N] [--predict] [--json]
 --
 -- 'feral bench' does the same for the networks that come with feral, net:profile(x) for any.
 
@@ -11,6 +11,7 @@ local engine = require "feral.core.engine"
 local json = require "feral.json"
 local loss = require "feral.loss"
 local machine = require "feral.machine"
+local system = require "feral.core.system"
 local workloads = require "workloads"
 
 local options = args.read(arg, {
@@ -19,6 +20,7 @@ local options = args.read(arg, {
   words = { "NET" },
   options = {
     { "threads", value = "N", type = "integer", least = 1, about = "that compute, default OMP_NUM_THREADS or all" },
+    { "cpu", about = "one thread, and its own time: for a busy machine" },
     { "batch", value = "N", type = "integer", least = 1, default = 64, about = "samples a step" },
     { "times", value = "N", type = "integer", least = 1, default = 9, about = "steps, of which the least times count" },
     { "predict", about = "the forward pass in eval alone" },
@@ -26,6 +28,7 @@ local options = args.read(arg, {
   },
 })
 
+if options.cpu then options.threads = 1 end
 if options.threads then engine.threads(options.threads) end
 local names, message = workloads.chosen { options.net }
 if not names then
@@ -33,19 +36,20 @@ if not names then
   os.exit(2, true)
 end
 local w = workloads.make(options.net, options.batch)
+local clock = options.cpu and os.clock or system.clock
 local found
 if options.predict then
-  found = w.net:eval():profile(w.x, { backward = false, times = options.times })
+  found = w.net:eval():profile(w.x, { backward = false, times = options.times, clock = clock })
 else
   found = w.net:profile(w.x, {
     loss = function(scores) return loss.cross_entropy(scores, w.y) end, loss_kind = "cross_entropy",
-    optimizer = w.optimizer, times = options.times,
+    optimizer = w.optimizer, times = options.times, clock = clock,
   })
 end
 if options.json then
   print(json.encode(found))
 else
   print(found)
-  local limits = machine.limits()
+  local limits = machine.limits(nil, clock)
   print(("limits: %.1f GFLOP/s of multiply-adds, %.1f GB/s copied"):format(limits.flops * 1e-9, limits.bytes * 1e-9))
 end

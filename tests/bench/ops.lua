@@ -1,0 +1,189 @@
+-- Each operation by itself over a grid of shapes.
+--
+--   ./feral tests/bench/ops.lua [--op NAME] [--threads N | --cpu] [--seconds S] [--quick]
+--   ./feral tests/bench/ops.lua --cliffs [--threads N | --cpu] [--seconds S] [--quick]
+--
+-- Prints lines op<TAB>shape<TAB>pass<TAB>value<TAB>unit<TAB>share: what multiplies in GFLOP/s, convolution counted as direct,
+-- beside the multiply-adds that this machine can do; what moves memory in GB/s, each tensor counted as often as the
+-- mathematics must go over it, beside memcpy between arrays larger than caches (small tensors stay in cache, and pass 100 %);
+-- pictures in images/s. --cliffs varies one size of a convolution at a time and marks where the rate lies more than 20 % below
+-- a neighbour's ("step"), or below both or the only one ("cliff").
+
+package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
+
+local args = require "feral.args"
+local autograd = require "feral.autograd"
+local engine = require "feral.core.engine"
+local errors = require "feral.errors"
+local machine = require "feral.machine"
+local profile = require "feral.profile"
+local scope = require "feral.core.scope"
+local create = require "feral.core.create"
+local system = require "feral.core.system"
+local grids = require "grids"
+
+local options = args.read(arg, {
+  usage = "feral tests/bench/ops.lua [options]",
+  about = "Measures operations over grids of shapes: " .. table.concat(grids.names, ", ") .. ".",
+  words = {},
+  options = {
+    { "op", value = "NAME", about = "only this one" },
+    { "threads", value = "N", type = "integer", least = 1, about = "that compute, default OMP_NUM_THREADS or all" },
+    { "cpu", about = "one thread, and its own time: for a busy machine" },
+    { "seconds", value = "S", type = "number", least = 0, default = 0.1, about = "for each figure" },
+    { "quick", about = "fewer shapes, less time" },
+    { "cliffs", about = "convolutions next to each other, and where the rate falls" },
+  },
+})
+
+local SHORT = 0.01 -- seconds for each figure when it is to be quick
+local seconds = options.quick and SHORT or options.seconds
+local clock = options.cpu and os.clock or system.clock
+
+--- Seconds of the fastest call; each in a scope of its own.
+local function fastest(f)
+  local function call()
+    local _open <close> = scope.scope()
+    f()
+  end
+  call()
+  local best, spent, calls = math.huge, 0, 0
+  while spent < seconds or calls < 3 do
+    local start = clock()
+    call()
+    local took = clock() - start
+    best, spent, calls = math.min(best, took), spent + took, calls + 1
+  end
+  return best
+end
+
+--- The output of a layer on x, and what its backward does with a gradient of ones.
+local function recorded(layer, x)
+  local backwards = {}
+  local out = autograd.trace(function(backward)
+    backwards[#backwards + 1] = backward
+    return backward
+  end, function() return (layer(x)) end)
+  local grad = create.full(out.shape, 1)
+  if #out.shape == 4 then grad = grad:as_image() end
+  return out, function() autograd.no_grad(backwards[1], grad) end
+end
+
+--- Calls measure(pass, f, out) for forward and backward of a layer; where it has weights that multiply, for the gradients of
+--- input and weights apart.
+local function each_pass(layer, x, measure)
+  local _open <close> = scope.scope()
+  local out = autograd.no_grad(layer, x)
+  measure("forward", function() autograd.no_grad(layer, x) end, out)
+  local function backward(pass)
+    local _inner <close> = scope.scope()
+    local y, f = recorded(layer, x)
+    measure(pass, f, y)
+  end
+  if profile.operations(layer, out) > 0 then
+    backward "backward_weight"
+    layer:freeze()
+    x:requires_grad()
+    backward "backward_input"
+  else
+    x:requires_grad()
+    backward "backward"
+  end
+  x:requires_grad(false)
+  layer:unfreeze()
+end
+
+local function megabytes(numbers) return 4 * numbers end
+
+--- The rate of a pass: value, unit, share of the limit.
+local function rate(case, pass, time, out, limits)
+  local operations = case.layer and profile.operations(case.layer, out) or case.operations or 0
+  if operations > 0 then
+    return 1e-9 * operations / time, "GFLOP/s", operations / time / limits.flops
+  elseif case.images then
+    return case.images / time, "images/s"
+  end
+  local bytes
+  if case.layer then
+    local moves = case.moves[pass]
+    bytes = megabytes(moves[1] * case.x:numel() + moves[2] * out:numel())
+  else
+    bytes = megabytes(case.numbers)
+  end
+  return 1e-9 * bytes / time, "GB/s", bytes / time / limits.bytes
+end
+
+local function say(...)
+  print(table.concat({ ... }, "\t"))
+  io.stdout:flush()
+end
+
+--- Measures a case and hands each pass's rate to tell(pass, value, unit, share).
+local function measure(case, limits, tell)
+  if not case.layer then
+    tell("-", rate(case, "-", fastest(case.run), nil, limits))
+    return
+  end
+  each_pass(case.layer, case.x, function(pass, f, out) tell(pass, rate(case, pass, fastest(f), out, limits)) end)
+end
+
+local function list(limits)
+  for _, name in ipairs(options.op and { options.op } or grids.names) do
+    for _, make in ipairs(grids.cases(name, options.quick)) do
+      local _open <close> = scope.scope()
+      local case = make()
+      measure(case, limits, function(pass, value, unit, share)
+        say(name, case.shape, pass, ("%.1f"):format(value), unit, share and ("%.1f %%"):format(100 * share) or "-")
+      end)
+    end
+  end
+end
+
+-- ---- cliffs ----
+
+--- How a rate lies to those beside it: nil, "step" when it is 20 % below one of them, "cliff" when below both.
+local function judged(before, value, after)
+  local function low(other) return value < 0.8 * other end
+  if low(before or after) and low(after or before) then return "cliff" end
+  return (before and low(before) or after and low(after)) and "step" or nil
+end
+
+local function cliffs(limits)
+  local found, rates = 0, {}
+  for _, line in ipairs(grids.lines(options.quick)) do
+    local of_pass = {}
+    for i, at in ipairs(line) do
+      if not rates[at.shape] then
+        local _open <close> = scope.scope()
+        rates[at.shape] = {}
+        measure(at.make(), limits, function(pass, value) rates[at.shape][pass] = value end)
+      end
+      for pass, value in pairs(rates[at.shape]) do
+        of_pass[pass] = of_pass[pass] or {}
+        of_pass[pass][i] = value
+      end
+    end
+    for _, pass in ipairs { "forward", "backward_input", "backward_weight" } do
+      local values = of_pass[pass]
+      for i, at in ipairs(line) do
+        local verdict = judged(values[i - 1], values[i], values[i + 1])
+        say(line.varies, at.shape, pass, ("%.1f"):format(values[i]), "GFLOP/s",
+          ("%.1f %%"):format(1e11 * values[i] / limits.flops), verdict or "")
+        if verdict == "cliff" then found = found + 1 end
+      end
+    end
+  end
+  print(("%d cliffs"):format(found))
+end
+
+if options.cpu then options.threads = 1 end
+if options.threads then engine.threads(options.threads) end
+if options.op and not (" " .. table.concat(grids.names, " ") .. " "):find(" " .. options.op .. " ", 1, true) then
+  io.stderr:write(("no operation is called '%s'%s (known: %s)\n"):format(options.op, errors.hint(options.op, grids.names),
+    table.concat(grids.names, ", ")))
+  os.exit(2, true)
+end
+local limits = machine.limits(nil, clock)
+say("machine", limits.threads .. " threads", "multiply_adds", ("%.1f"):format(limits.flops * 1e-9), "GFLOP/s")
+say("machine", limits.threads .. " threads", "memcpy", ("%.1f"):format(limits.bytes * 1e-9), "GB/s")
+if options.cliffs then cliffs(limits) else list(limits) end
