@@ -107,6 +107,16 @@ function T.test_operations_are_counted_as_direct_convolution()
   end
 end
 
+function T.test_operations_of_recurrent_layers()
+  local layer, x = nn.LSTM(6, 5, { layers = 2 }), check.randn(2, 3, 6)
+  local input, others = 4 * 5 * 6, 3 * 4 * 5 * 5 -- weights
+  local forward = 2 * 2 * 3 * (input + others)
+  local found = layer:profile(x, { times = 1 })
+  lu.assertEquals({ found.rows[1].operations, found.rows[1].back }, { forward, 2 * forward - 2 * 2 * 3 * input })
+  found = layer:profile(x:requires_grad(), { times = 1 })
+  lu.assertEquals(found.rows[1].back, 2 * forward)
+end
+
 --- GFLOP of a forward pass of one image, to the digits known.
 function T.test_operations_of_known_networks()
   local cases = {

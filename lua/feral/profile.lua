@@ -50,26 +50,37 @@ local item_size = { f32 = 4, f64 = 8, u8 = 1, i32 = 4 }
 
 local function bytes_of(t) return t:numel() * item_size[t.dtype] end
 
--- Layers that multiply each number of their weights at each place of the output, and which dimension of the output is no place.
-local features = { Conv2d = 2, DepthwiseConv2d = 2, Linear = 2, LSTM = 3, ConvLSTM2d = 3 }
+-- Layers that multiply each number of their weights at each place: of the output, whose other dimension is this one, or, over
+-- sequences, of the input.
+local output_features = { Conv2d = 2, DepthwiseConv2d = 2, Linear = 2 }
+local input_features = { LSTM = 3, ConvLSTM2d = 3 }
 
---- Floating-point operations of a layer's forward pass, two a multiply-add, padding included.
----@param layer Module
----@param out Tensor  what it gave
----@return number
-function profile.operations(layer, out)
-  local dim, weights = features[layer.kind], 0
-  if not dim then return 0 end
+--- Numbers in the weights of a layer, and in those of them that multiply its input.
+local function weights_of(layer)
+  local all, first = 0, 0
   for _, name in ipairs(layer.parameter_names) do
-    if layer[name]:dim() > 1 then weights = weights + layer[name]:numel() end
+    local count = layer[name]:dim() > 1 and layer[name]:numel() or 0
+    all = all + count
+    if name == "weight" or name == "weight_ih" or name:find("^weight_ih_l0") then first = first + count end
   end
-  return 2 * weights * out:numel() // out:size(dim)
+  return all, first
 end
 
---- The same of its backward: as many for the weights' gradients, and again for the input's.
-local function back_operations(layer, operations, input)
-  local weight = layer.weight or layer[layer.parameter_names[1]]
-  return operations * ((core.node(weight) and 1 or 0) + (core.node(input) and 1 or 0))
+--- Floating-point operations of a layer, two a multiply-add, padding included: of its forward, and of its backward, which are as
+--- many for the gradients of the weights and again for those of what the weights multiply.
+---@param layer Module
+---@param x Tensor    its input
+---@param out Tensor  its output
+---@return number forward
+---@return number backward  without gradients that nobody wants
+function profile.operations(layer, x, out)
+  local of_output, of_input = output_features[layer.kind], input_features[layer.kind]
+  if not of_output and not of_input then return 0, 0 end
+  local places = of_output and out:numel() // out:size(of_output) or x:numel() // x:size(of_input)
+  local all, first = weights_of(layer)
+  local trained = core.node(layer[layer.parameter_names[1]]) and all or 0
+  local through = core.node(x) and all or all - first
+  return 2 * places * all, 2 * places * (trained + through)
 end
 
 --- Operations and memory traffic of a forward pass of the network on x, without measuring any time.
@@ -82,11 +93,17 @@ function profile.count(net, x)
   local operations, traffic, seen, training = 0, 0, { [x] = true }, net.training
   local _restored <close> = setmetatable({}, { __close = function() if training then net:train() end end })
   net:eval()
-  nn.observe(function(layer, out)
-    operations = operations + profile.operations(layer, out)
+  local entered = {}
+  local function enter(_, input) entered[#entered + 1] = input end
+  local function leave(layer, out)
+    operations = operations + profile.operations(layer, table.remove(entered), out)
     if not seen[out] then traffic = traffic + 2 * bytes_of(out) end
     seen[out] = true
-  end, function() autograd.no_grad(net, x) end)
+  end
+  local function look() end -- so that each layer computes by itself
+  nn.observe(look, function()
+    nn.trace(enter, leave, function() autograd.no_grad(net, x) end)
+  end)
   return operations, traffic
 end
 
@@ -206,9 +223,9 @@ local function measure_memory(net, x, options, of)
     local grown = in_use() - own[1]
     if #inside > 0 then inside[#inside][2] = inside[#inside][2] + grown end
     if not row then return end
-    local operations = profile.operations(layer, out)
-    row.output, row.operations = table.concat(out.shape, "x"), row.operations + operations
-    if operations > 0 then row.back = row.back + back_operations(layer, operations, own[3]) end
+    local operations, back = profile.operations(layer, own[3], out)
+    row.output = table.concat(out.shape, "x")
+    row.operations, row.back = row.operations + operations, row.back + back
     if not seen[out] then row.bytes = row.bytes + bytes_of(out) end
     seen[out] = true
     row.kept = row.kept + math.max(0, grown - own[2])

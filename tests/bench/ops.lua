@@ -80,7 +80,7 @@ local function each_pass(layer, x, measure)
     local y, f = recorded(layer, x)
     measure(pass, f, y)
   end
-  if profile.operations(layer, out) > 0 then
+  if profile.operations(layer, x, out) > 0 then
     backward "backward_weight"
     layer:freeze()
     x:requires_grad()
@@ -97,7 +97,7 @@ local function megabytes(numbers) return 4 * numbers end
 
 --- The rate of a pass: value, unit, share of the limit.
 local function rate(case, pass, time, out, limits)
-  local operations = case.layer and profile.operations(case.layer, out) or case.operations or 0
+  local operations = case.layer and (profile.operations(case.layer, case.x, out)) or case.operations or 0
   if operations > 0 then
     return 1e-9 * operations / time, "GFLOP/s", operations / time / limits.flops
   elseif case.images then
