@@ -74,6 +74,110 @@ function T.test_gradients_outlive_the_scope_of_their_step()
   lu.assertEquals(x.grad:item(), 6)
 end
 
+function T.test_a_gradient_is_given_back_when_the_operation_before_has_it()
+  local x = check.randn(64, 1024):requires_grad()
+  local size = 64 * 1024 * #tensor.zeros(1):tobytes()
+  local _s <close> = tensor.scope()
+  local y, z = x, x
+  for _ = 1, 10 do y = (y * 1 + z):reshape(1024, 64):transpose():contiguous():reshape(64, 1024) end
+  local loss = y:sum()
+  tensor.trim()
+  tensor.reset_peak()
+  local before = tensor.memory().live
+  loss:backward()
+  lu.assertTrue(tensor.memory().peak - before < 8 * size)
+end
+
+--- The gradients of f's inputs, in a scope and without.
+local function in_a_scope_and_without(f, ...)
+  local inputs, results = { ... }, {}
+  for way = 1, 2 do
+    for _, t in ipairs(inputs) do t:requires_grad() end
+    do
+      local _s <close> = way == 1 and tensor.scope() or nil
+      f(...):backward()
+    end
+    for i, t in ipairs(inputs) do
+      results[i] = results[i] or {}
+      results[i][way] = t.grad:totable()
+      t:requires_grad(false)
+    end
+  end
+  for _, result in ipairs(results) do lu.assertEquals(result[1], result[2]) end
+  return results
+end
+
+function T.test_gradients_that_share_memory_stay_apart()
+  local a, b, c = check.randn(3, 4), check.randn(3, 4), check.randn(4)
+  in_a_scope_and_without(function(p, q) return (p + q):sum() end, a, b)
+  in_a_scope_and_without(function(p, q) return ((p + q) * (p + q):transpose():reshape(3, 4)):sum() end, a, b)
+  in_a_scope_and_without(function(p, q) return (tensor.cat { p, q, p } ^ 2):sum() end, a, b)
+  in_a_scope_and_without(function(p, q, r)
+    local s = tensor.stack { p, q + r, p * q }
+    return (s:select(1, 2) * s:sum(1) + s:narrow(1, 1, 2):mean(1) + r):tanh():sum()
+  end, a, b, c)
+  local _s <close> = tensor.scope()
+  a:requires_grad()
+  b:requires_grad()
+  ;(a + b):sum():backward()
+  a.grad:fill_(7)
+  lu.assertEquals(b.grad:sum():item(), 12)
+  a:requires_grad(false)
+end
+
+function T.test_a_given_gradient_stays_as_it_was()
+  local _s <close> = tensor.scope()
+  local x = tensor({ 1, 2 }):requires_grad()
+  local g = tensor { 3, 4 }
+  x:backward(g)
+  local y = x * 1
+  ;(y + y):backward(g)
+  local z = x * 2
+  z:backward(g)
+  lu.assertEquals(g:totable(), { 3, 4 })
+  lu.assertEquals(x.grad:totable(), { 3 + 6 + 6, 4 + 8 + 8 })
+end
+
+function T.test_a_backward_function_may_hold_or_keep_a_gradient()
+  local x = tensor({ 1, 2 }):requires_grad()
+  local kept, held
+  do
+    local _s <close> = tensor.scope()
+    local y = x * 2
+    local z = autograd.record(y:detach():clone(), { y }, function(g)
+      held = autograd.hold(g * 3)
+      kept = g:keep()
+      return held
+    end)
+    ;(z * 5):sum():backward()
+    lu.assertEquals(held:totable(), { 15, 15 })
+  end
+  lu.assertEquals(kept:totable(), { 5, 5 })
+  lu.assertTrue(held:is_released())
+  lu.assertEquals(x.grad:totable(), { 30, 30 })
+end
+
+function T.test_a_backward_function_may_open_a_scope()
+  local x, w = tensor({ 1, 2 }):requires_grad(), tensor({ 3, 4 }):requires_grad()
+  local _s <close> = tensor.scope()
+  local y = autograd.record(tensor { 5, 6 }, { x }, function(g)
+    local _inner <close> = tensor.scope()
+    return _inner:leave(g * 2)
+  end)
+  ;(y * w):sum():backward()
+  lu.assertEquals(x.grad:totable(), { 6, 8 })
+  lu.assertEquals(w.grad:totable(), { 5, 6 })
+end
+
+function T.test_backward_that_fails_leaves_nothing_behind()
+  local x = check.randn(30):requires_grad()
+  check.survives_lack_of_memory(function()
+    local _s <close> = tensor.scope()
+    x:zero_grad()
+    ;(tensor.cat { x * x, x + x }:reshape(2, 30) * x):sum():backward()
+  end)
+end
+
 function T.test_backward_needs_a_gradient_for_more_than_one_number()
   local x = tensor({ 1, 2 }):requires_grad()
   lu.assertStrContains(check.message(function() (x * 2):backward() end), "a gradient must be given for a tensor of shape 2")

@@ -3,6 +3,11 @@
 --- A tensor whose gradient somebody wants has a node. A leaf's node (a parameter's) collects 'grad'. The node of an
 --- operation's result holds the nodes of its inputs and a function from the gradient of the result to those of the inputs.
 --- Nodes are numbered as they are made, so going through them by falling number is the tape run backwards.
+---
+--- A gradient lives from the operation that makes it to the one that takes it: then its memory is given back, and is what the
+--- next one lies in. The tape holds each as often as it waits somewhere, and tells those it may give back, or add to, by their
+--- having been made since backward began. So a backward function must not remember a gradient, its own or one it returns, but by
+--- autograd.hold.
 
 local core = require "feral.core.tensor"
 local scope = require "feral.core.scope"
@@ -14,9 +19,11 @@ local errors = require "feral.errors"
 local autograd = {}
 
 local node, set_node = core.node, core.set_node
+local hold, drop, is_own = scope.hold, scope.drop, scope.is_own
 local enabled = true
 local count = 0
 local tracer
+local mark = 0 -- when the innermost backward began
 
 --- True when the result of an operation on these values must be recorded.
 function autograd.wanted(a, b, c)
@@ -31,9 +38,11 @@ end
 function autograd.record(out, inputs, backward)
   count = count + 1
   if tracer then backward = tracer(backward) end
-  local nodes = {}
-  for i = 1, inputs.n or #inputs do nodes[i] = node(inputs[i]) or false end
-  set_node(out, { id = count, inputs = nodes, backward = backward })
+  local n = inputs.n or #inputs
+  local new = { node(inputs[1]) or false, node(inputs[2]) or false, node(inputs[3]) or false, n = n, id = count,
+    backward = backward, grad = false }
+  for i = 4, n do new[i] = node(inputs[i]) or false end
+  set_node(out, new)
   return out
 end
 
@@ -46,6 +55,11 @@ function autograd.trace(f, fn)
   local _done <close> = setmetatable({}, { __close = function() tracer = before end })
   return fn()
 end
+
+--- For a backward function that remembers a gradient: it stays until its scope ends.
+---@param grad Tensor
+---@return Tensor grad
+autograd.hold = hold
 
 --- Marks a tensor as a leaf whose gradient is wanted (or no longer is). It then outlives every scope.
 ---@param t Tensor
@@ -63,58 +77,89 @@ end
 
 --- A leaf keeps one buffer for its gradient; 'fresh' says that what it holds is from before zero_grad.
 local function add_to_leaf(leaf, grad)
-  if not leaf.grad then
-    leaf.grad = scope.keep(arith.copy_(create.empty(leaf.tensor.shape, leaf.tensor.dtype), grad))
-  elseif leaf.fresh then
+  if leaf.fresh and leaf.grad then
     arith.copy_(leaf.grad, grad)
-  else
+  elseif leaf.grad then
     arith.add_(leaf.grad, grad)
+  elseif is_own(grad, mark) and grad:is_contiguous() then
+    leaf.grad = scope.keep(grad)
+  else
+    leaf.grad = scope.keep(arith.copy_(create.empty(leaf.tensor.shape, leaf.tensor.dtype), grad))
   end
   leaf.fresh = false
+  drop(grad, mark)
 end
 
---- The first gradient that reaches a node may be shared with another, so the second makes a new tensor.
+--- Where two gradients meet, the sum lies in one of them if that may be changed. The node takes over the hold of its gradient.
 local function add_to_inner(inner, grad)
-  if not inner.grad then
+  local before = inner.grad
+  if not before then
     inner.grad = grad
-  elseif inner.own then
-    arith.add_(inner.grad, grad)
+  elseif is_own(before, mark) then
+    arith.add_(before, grad)
+    drop(grad, mark)
   else
-    inner.grad, inner.own = arith.add(inner.grad, grad), true
+    inner.grad = hold(arith.add(before, grad))
+    drop(before, mark)
+    drop(grad, mark)
   end
 end
 
+--- Gives a gradient, held once for it, to a node.
 local function accumulate(target, grad)
   if target.tensor then add_to_leaf(target, grad) else add_to_inner(target, grad) end
 end
 
---- All nodes with something to undo that 'root' depends on, the youngest first.
+--- All nodes with something to undo that 'root' depends on, the youngest last.
 local function unwinding_order(root)
-  local order, seen, stack = {}, { [root] = true }, { root }
-  while #stack > 0 do
-    local n = table.remove(stack)
+  local ids, by_id, stack, top = {}, {}, { root }, 1
+  while top > 0 do
+    local n = stack[top]
+    top = top - 1
     if n.used then errors.raise("backward: this graph has been gone through already; compute the loss again") end
-    if n.backward then
-      order[#order + 1] = n
-      for _, input in ipairs(n.inputs) do
-        if input and not seen[input] then
-          seen[input] = true
-          stack[#stack + 1] = input
+    local id = n.id
+    if n.backward and not by_id[id] then
+      ids[#ids + 1], by_id[id] = id, n
+      for i = 1, n.n do
+        local input = n[i]
+        if input then
+          top = top + 1
+          stack[top] = input
         end
       end
     end
   end
-  table.sort(order, function(a, b) return a.id > b.id end)
-  return order
+  table.sort(ids)
+  return ids, by_id
+end
+
+--- Passes on what backward returned for the inputs. Held first, all of them: one tensor may be there for two.
+local function pass_on(n, ...)
+  local grads = { ... }
+  for i = 1, n.n do
+    if grads[i] then hold(grads[i]) end
+  end
+  for i = 1, n.n do
+    local input, grad = n[i], grads[i]
+    n[i] = false
+    if grad and input then accumulate(input, grad) elseif grad then drop(grad, mark) end
+  end
 end
 
 local function unwind(n)
-  local grad, inputs = n.grad, n.inputs
-  local grads = table.pack(n.backward(grad))
-  n.grad, n.own, n.backward, n.inputs, n.used = nil, nil, nil, {}, true
-  for i, input in ipairs(inputs) do
-    if input and grads[i] then accumulate(input, grads[i]) end
-  end
+  local grad, backward = n.grad, n.backward
+  n.grad, n.backward, n.used = false, false, true
+  pass_on(n, backward(grad))
+  drop(grad, mark)
+end
+
+local mark_type = { __close = function(before) mark = before.mark end }
+
+--- Begins a backward, perhaps inside another.
+local function set_mark()
+  local before = setmetatable({ mark = mark }, mark_type)
+  mark = scope.mark()
+  return before
 end
 
 --- Gradients of t (one number, or given its own gradient) with respect to all leaves it depends on, added to their grad.
@@ -131,9 +176,12 @@ function autograd.backward(t, grad)
   end
   local shape, given = table.concat(t.shape, "x"), table.concat(grad.shape, "x")
   if shape ~= given then errors.raise("backward: the gradient is %s, the tensor %s", given, shape) end
-  accumulate(root, grad)
+  local ids, by_id = unwinding_order(root)
   local _guard <close> = autograd.no_grad()
-  for _, n in ipairs(unwinding_order(root)) do
+  local _marked <close> = set_mark()
+  accumulate(root, hold(grad))
+  for i = #ids, 1, -1 do
+    local n = by_id[ids[i]]
     if n.grad then unwind(n) end
   end
 end

@@ -13,6 +13,7 @@
 
 typedef struct Heap {
   int depth;       /* of the innermost scope; 0: none */
+  long serial;     /* of the youngest storage */
   size_t in_use;   /* bytes of storages that scopes own */
   size_t recycled; /* bytes in free lists */
   long headers;    /* released since the last collection: garbage that the collector thinks little of */
@@ -90,9 +91,11 @@ static void *aligned(void *p) {
 Storage *storage_push(lua_State *L, size_t size) {
   luaL_checkstack(L, 6, "tensor");
   Heap *heap = push_heap(L);
+  long serial = ++heap->serial;
   if (take_free(L, heap, size)) {
     Storage *storage = lua_touserdata(L, -1);
-    storage->owner = 0;
+    storage->owner = storage->holds = 0;
+    storage->serial = serial;
     return storage;
   }
   if (free_lists_outgrown(L, heap, size)) trim(L, heap);
@@ -100,7 +103,7 @@ Storage *storage_push(lua_State *L, size_t size) {
   size_t whole = size + sizeof(Storage) + ALIGNMENT + SLACK;
   if (whole < size) luaL_error(L, "not enough memory");
   Storage *storage = lua_newuserdatauv(L, whole, 1);
-  *storage = (Storage){.size = size, .owner = 0, .data = aligned(storage + 1)};
+  *storage = (Storage){.size = size, .serial = serial, .data = aligned(storage + 1)};
   return storage;
 }
 
@@ -286,6 +289,53 @@ static int l_keep(lua_State *L) {
   return 1;
 }
 
+/* ---- gradients: what the tape made, and nobody needs any more, is given back before its scope ends ---- */
+
+/* The storage of the tensor at index 1, or NULL when it is released. */
+static Storage *storage_of_first(lua_State *L) {
+  const Tensor *t = lua_touserdata(L, 1);
+  if (!tensor_is(L, 1) || t->data == NULL) return NULL;
+  lua_settop(L, 1);
+  return push_storage_of(L);
+}
+
+/* mark() -> a number for the moment: what is made later is younger */
+static int l_mark(lua_State *L) {
+  lua_pushinteger(L, push_heap(L)->serial);
+  return 1;
+}
+
+/* hold(t) -> t: as often as it is held it must be dropped before it can be given back */
+static int l_hold(lua_State *L) {
+  Storage *storage = storage_of_first(L);
+  if (storage != NULL) storage->holds++;
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* drop(t, mark): the last to drop a tensor that was made in a scope since the mark, and is not kept, gives it back */
+static int l_drop(lua_State *L) {
+  lua_Integer mark = luaL_checkinteger(L, 2);
+  Storage *storage = storage_of_first(L);
+  if (storage == NULL || --storage->holds > 0) return 0;
+  const Tensor *t = lua_touserdata(L, 1);
+  if (storage->serial <= mark || t->kept || storage->owner <= 0) return 0;
+  Heap *heap = push_heap(L);
+  lua_pushvalue(L, 1);
+  release_tensor(L, heap, storage->owner);
+  return 0;
+}
+
+/* is_own(t, mark): whether it was made since the mark and nobody but the asker holds it, so that it may be changed */
+static int l_is_own(lua_State *L) {
+  lua_Integer mark = luaL_checkinteger(L, 2);
+  const Storage *storage = storage_of_first(L);
+  const Tensor *t = lua_touserdata(L, 1);
+  lua_pushboolean(L,
+                  storage != NULL && storage->serial > mark && storage->holds == 1 && !t->kept && tensor_is_dense(t));
+  return 1;
+}
+
 /* trim(): gives the free lists back. */
 static int l_trim(lua_State *L) {
   trim(L, push_heap(L));
@@ -346,6 +396,10 @@ static const luaL_Reg scope_methods[] = {{"close", l_close}, {"leave", l_leave},
 static const luaL_Reg functions[] = {
     {"scope", l_scope},
     {"keep", l_keep},
+    {"mark", l_mark},
+    {"hold", l_hold},
+    {"drop", l_drop},
+    {"is_own", l_is_own},
     {"trim", l_trim},
     {"memory", l_memory},
     {"memory_cap", l_memory_cap},

@@ -16,7 +16,7 @@ local node = core.node
 --- Another result of the operation that gave y. Its gradient waits in 'gradients' until that operation is unwound.
 local function side_result(value, y, gradients, name)
   return autograd.record(value, { y }, function(g)
-    gradients[name] = g
+    gradients[name] = autograd.hold(g)
     return view.expand(create.full({ 1 }, 0), y.shape) -- so that y is unwound even when nothing else depends on it
   end)
 end
