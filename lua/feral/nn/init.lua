@@ -119,6 +119,9 @@ function nn.observe(f, fn)
   return fn()
 end
 
+--- True while somebody does: layers then compute one by one, without sharing passes.
+function nn.is_observed() return observer ~= nil end
+
 --- Calls enter(layer, input ...) before and leave(layer, output) after each layer's forward while fn runs. Layers compute as
 --- they do when nobody looks.
 ---@param enter fun(layer: Module, ...)
@@ -130,9 +133,6 @@ function nn.trace(enter, leave, fn)
   local _done <close> = setmetatable({}, { __close = function() entering, leaving = before_entering, before_leaving end })
   return fn()
 end
-
---- True while somebody does: layers then compute one by one, without sharing passes.
-function nn.is_observed() return observer ~= nil end
 
 function Module.__call(self, ...)
   if entering then entering(self, ...) end
