@@ -114,7 +114,7 @@ void winograd_outputs(const Winograd *k, long tile, const real *y, const real *o
 
 INLINE void transform_input(const int m, const real *const *pixels, long c, real *v, long step) {
   const int n = m + 2;
-  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST], result[WINOGRAD_MOST];
+  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < n; j++) {
 #pragma GCC unroll 6
@@ -157,7 +157,7 @@ typedef struct Target {
 /* y = tail(A' v A + start), a vector of channels from 'c' on */
 INLINE void transform_output(const int m, const real *v, long step, vreal start, const Target *to, long c) {
   const int n = m + 2;
-  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST], result[WINOGRAD_MOST];
+  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < n; j++) {
 #pragma GCC unroll 6

@@ -17,7 +17,7 @@ enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3, SINGLES_MOST = 12 };
 /* v = A y A', a vector of channels from c on */
 INLINE void transform_slope(const int m, const real *const *pixels, long c, real *v, long step) {
   const int n = m + 2;
-  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST], result[WINOGRAD_MOST];
+  vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < m; j++) {
 #pragma GCC unroll 6
