@@ -60,8 +60,8 @@ void conv_run(const ConvGeometry *g, const real *x, const real *packed, const Ta
 }
 
 bool conv_is_large(const ConvGeometry *g) {
-  double depth = (double)(g->kh * g->kw * (g->c / g->groups) + 1);
-  return depth * (double)(g->n * g->oh * g->ow) * (double)g->f > 1 << 16;
+  long depth = g->kh * g->kw * (g->c / g->groups) + 1;
+  return (double)depth * (double)(g->n * g->oh * g->ow) * (double)g->f > 1 << 16;
 }
 
 long conv_forward_scratch(const ConvGeometry *g) {
