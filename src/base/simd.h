@@ -199,12 +199,29 @@ typedef __typeof__((vreal){0} < (vreal){0}) vmask;
 static inline vreal vselect(vmask where, vreal a, vreal b) {
   return (vreal)((where & (vmask)a) | (~where & (vmask)b));
 }
+/* The second where one of them is a NaN, as the processors' own instructions have it. */
+#if defined(__AVX512F__)
+static inline vreal vmax(vreal a, vreal b) {
+  return VLANES_IF(_mm512_max_ps, _mm512_max_pd)(a, b);
+}
+static inline vreal vmin(vreal a, vreal b) {
+  return VLANES_IF(_mm512_min_ps, _mm512_min_pd)(a, b);
+}
+#elif defined(__AVX2__)
+static inline vreal vmax(vreal a, vreal b) {
+  return VLANES_IF(_mm256_max_ps, _mm256_max_pd)(a, b);
+}
+static inline vreal vmin(vreal a, vreal b) {
+  return VLANES_IF(_mm256_min_ps, _mm256_min_pd)(a, b);
+}
+#else
 static inline vreal vmax(vreal a, vreal b) {
   return vselect(a > b, a, b);
 }
 static inline vreal vmin(vreal a, vreal b) {
   return vselect(a < b, a, b);
 }
+#endif
 
 /* The sum of the lanes, halves folded onto each other. */
 static inline real vsum(vreal v) {
@@ -255,12 +272,20 @@ static inline vreal vexp(vreal x) {
   return vselect(x == x, y, x);
 }
 
-/* tanh x = 1 - 2 / (e^2x + 1), and x - x^3/3 + 2 x^5/15 near 0, where that difference would cancel. */
+/* tanh x to 6 units in the last place: an odd rational function whose greatest relative error up to 8.5 is least, 1e-8.
+   Behind that it passes 1, where the result ends. A NaN stays one. */
 static inline vreal vtanh(vreal x) {
-  vreal far = 1.0f - 2.0f / (vexp(2.0f * x) + 1.0f);
-  vreal s = x * x;
-  vreal near = x * (1.0f + s * (-1.0f / 3 + s * (2.0f / 15 + s * (-17.0f / 315))));
-  return vselect(s < 0.04f, near, far);
+  vreal t = vmin(vset(9.5f), vmax(vset(-9.5f), x)), s = t * t;
+  vreal p = vset(1.42692039e-8f), q = vset(8.14511288e-7f);
+  p = p * s + 2.12510247e-5f;
+  p = p * s + 3.53402559e-3f;
+  p = p * s + 0.134132458f;
+  p = p * s + 1;
+  q = q * s + 3.34886278e-4f;
+  q = q * s + 2.60227464e-2f;
+  q = q * s + 0.467465686f;
+  q = q * s + 1;
+  return vmin(vset(1), vmax(vset(-1), t * p / q));
 }
 
 #endif

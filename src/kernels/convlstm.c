@@ -97,7 +97,7 @@ INLINE void cell_forward_lanes(const CellForward *s, long f, long pixel, long j,
   vreal sum[GATES];
   for (int q = 0; q < GATES; q++)
     sum[q] = load_lanes(s->gates + at + q * f, lanes) + or_zero(s->from_state, at + q * f, lanes);
-  vreal in = vsigmoid(sum[0]), forget = vsigmoid(sum[1]), fresh = vtanh(sum[2]), out = vsigmoid(sum[3]);
+  vreal in = vgate(sum[0]), forget = vgate(sum[1]), fresh = vtanh(sum[2]), out = vgate(sum[3]);
   vreal c = forget * or_zero(s->c_before, unit, lanes) + in * fresh;
   store_lanes(s->gates + at, in, lanes);
   store_lanes(s->gates + at + f, forget, lanes);

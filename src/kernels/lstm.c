@@ -72,8 +72,7 @@ static inline __attribute__((always_inline)) void cell_tile(int rows, const Cell
   for (int r = 0; r < rows; r++) {
     real *gates = s->gates + (row + r) * GATES * h + j;
     long unit = (row + r) * h + j;
-    vreal in = vsigmoid(sums[r][0]), forget = vsigmoid(sums[r][1]), fresh = vtanh(sums[r][2]),
-          out = vsigmoid(sums[r][3]);
+    vreal in = vgate(sums[r][0]), forget = vgate(sums[r][1]), fresh = vtanh(sums[r][2]), out = vgate(sums[r][3]);
     vreal c = forget * load_lanes(s->c_before + unit, lanes) + in * fresh;
     store_lanes(gates, in, lanes);
     store_lanes(gates + h, forget, lanes);

@@ -35,6 +35,11 @@ static inline void store_lanes(real *p, vreal v, int lanes) {
     vstore_part(p, v, lanes);
 }
 
+/* The logistic function, to a unit in the last place of 1: gates need no more where they are nearly closed. */
+static inline vreal vgate(vreal x) {
+  return (real)0.5 + (real)0.5 * vtanh((real)0.5 * x);
+}
+
 /* sums (rows,4) vectors += a (rows,k), lda apart, times panel (k,4) vectors. 'rows' must be a constant where it is
    inlined: the loops then unroll and the sums stay in registers. */
 static inline __attribute__((always_inline)) void add_products(int rows, long k, const real *a, long lda,
