@@ -17,7 +17,7 @@ local node = core.node
 --- The cells after the last step, whose gradient waits in 'gradients' until the operation that gave y is unwound.
 local function cells_of(c, y, gradients)
   return autograd.record(c, { y }, function(g)
-    gradients.c = g
+    gradients.c = autograd.hold(g)
     return view.expand(create.full({ 1 }, 0), y.shape) -- so that y is unwound even when nothing else depends on it
   end)
 end
@@ -53,7 +53,7 @@ local function whole(name, value)
 end
 
 local function sides(kernel)
-  if type(kernel) ~= "table" then kernel = { kernel, kernel } end
+  if type(kernel) ~= "table" then return whole("kernel", kernel), whole("kernel", kernel) end
   if #kernel ~= 2 then errors.raise("ConvLSTM2d: kernel must be a whole number or {height, width}, got another table") end
   return whole("kernel", kernel[1]), whole("kernel", kernel[2])
 end
