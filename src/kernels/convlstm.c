@@ -10,7 +10,7 @@
 #include "recurrent.h"
 
 /* Numbers of gates in a piece; pieces below which the batch is one; pixels that a pass goes through at a time. */
-enum { GATES = 4, PIECE_GATES = 1 << 18, PIECES_LEAST = 8, STRIP_PIXELS = 1024 };
+enum { GATES = 4, PIECE_GATES = 1 << 17, PIECES_LEAST = 8, STRIP_PIXELS = 1024 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -39,6 +39,24 @@ ConvGeometry convlstm_state_conv(const ConvLstmGeometry *g, long images) {
   return same_size_conv(g, images, g->f);
 }
 
+/* The convolution of the gates' gradients with W_hh turned, which gives those of the state. */
+static ConvGeometry turned_conv(const ConvLstmGeometry *g, long images) {
+  ConvGeometry conv = same_size_conv(g, images, GATES * g->f);
+  conv.f = g->f;
+  conv.top = g->kh - 1 - conv.top;
+  conv.left = g->kw - 1 - conv.left;
+  return conv;
+}
+
+/* turned: (F,4F,KH,KW), rows and columns of w_hh (4F,F,KH,KW) backwards */
+static void turn(const ConvLstmGeometry *g, const real *w_hh, real *turned) {
+  long taps = g->kh * g->kw, filters = GATES * g->f;
+  for (long from = 0; from < filters; from++)
+    for (long to = 0; to < g->f; to++)
+      for (long k = 0; k < taps; k++)
+        turned[(to * filters + from) * taps + k] = w_hh[(from * g->f + to) * taps + taps - 1 - k];
+}
+
 /* ---- pieces of the batch ---- */
 
 static long piece_count(const ConvLstmGeometry *g) {
@@ -62,21 +80,53 @@ static long larger(long a, long b) {
   return a > b ? a : b;
 }
 
-/* What a convolution of any piece wants; of several pieces each is one thread's own. */
-static long piece_scratch(const ConvLstmGeometry *g, ConvGeometry (*conv)(const ConvLstmGeometry *g, long images),
-                          long (*size)(const ConvGeometry *)) {
+static long whole_vectors(long size) {
+  return blocks_of(size, VLANES) * VLANES;
+}
+
+typedef ConvGeometry (*ConvOf)(const ConvLstmGeometry *g, long images);
+
+static long packed_size(const ConvLstmGeometry *g, ConvOf conv) {
+  ConvGeometry any = conv(g, 1);
+  return whole_vectors(conv_packed_size(&any));
+}
+
+/* Scratch for a convolution of any piece; of several pieces each is one thread's own. */
+static long run_scratch(const ConvLstmGeometry *g, ConvOf conv) {
   long most = piece_most(g);
   int threads = omp_get_max_threads();
   if (piece_count(g) > 1) omp_set_num_threads(1);
   ConvGeometry whole = conv(g, most), less = conv(g, most > 1 ? most - 1 : 1);
-  long scratch = larger(size(&whole), size(&less));
+  long scratch = larger(conv_run_scratch(&whole), conv_run_scratch(&less));
   omp_set_num_threads(threads);
-  return blocks_of(scratch, VLANES) * VLANES;
+  return whole_vectors(scratch);
 }
 
 /* How many threads need a part of the scratch of their own. */
 static long pieces_at_once(const ConvLstmGeometry *g) {
   return piece_count(g) > 1 ? omp_get_max_threads() : 1;
+}
+
+/* Where a piece begins, and its thread's part of what the pieces share. */
+typedef struct Piece {
+  long index, first, images;
+  real *scratch;
+} Piece;
+
+/* Calls run(context, piece) for all pieces: by one thread each, or where there is one piece by all threads. */
+static void each_piece(const ConvLstmGeometry *g, void (*run)(const void *context, const Piece *piece),
+                       const void *context, real *scratch, long thread_scratch) {
+  long pieces = piece_count(g);
+  bool large = (double)g->n * (double)(g->h * g->w) * (double)(GATES * g->f) > PARALLEL_MIN;
+#pragma omp parallel for schedule(dynamic) if (pieces > 1)
+  for (long p = 0; p < pieces; p++) {
+    Piece piece = {.index = p, .first = piece_start(g->n, pieces, p)};
+    piece.images = piece_start(g->n, pieces, p + 1) - piece.first;
+    piece.scratch = scratch + omp_get_thread_num() * thread_scratch;
+    if (pieces > 1) omp_set_num_threads(1);
+#pragma omp parallel if (large)
+    run(context, &piece);
+  }
 }
 
 /* ---- forward ---- */
@@ -116,65 +166,73 @@ static void cell_forward(const CellForward *s, long f, long first, long end) {
 }
 
 static void cells_forward(const CellForward *s, long f, long pixels, long strips) {
-#pragma omp parallel for if (GATES * f * pixels > PARALLEL_MIN)
+#pragma omp for
   for (long i = 0; i < strips; i++)
-    cell_forward(s, f, piece_start(pixels, strips, i), piece_start(pixels, strips, i + 1));
+    if (!interrupted()) cell_forward(s, f, piece_start(pixels, strips, i), piece_start(pixels, strips, i + 1));
 }
 
-/* A thread's part of the scratch: the gates of a step if they are not kept, the state's share of them, a convolution's. */
-typedef struct ForwardParts {
-  long gates, from_state, conv, size;
-} ForwardParts;
+/* The scratch: packed weights; then for each thread the gates of a step if they are not kept, the state's share of
+   them, a convolution's. The latter three count from the thread's part. */
+typedef struct ForwardPlan {
+  const ConvLstmGeometry *g;
+  const ConvLstmForward *run;
+  long packed_hh, threads;
+  long gates, from_state, conv, thread_size;
+  real *packed;
+} ForwardPlan;
 
-static ForwardParts forward_parts(const ConvLstmGeometry *g, bool keeps_gates) {
-  long gates = blocks_of(piece_most(g) * g->h * g->w * GATES * g->f, VLANES) * VLANES;
-  ForwardParts p = {.from_state = keeps_gates ? 0 : gates};
+static ForwardPlan forward_plan(const ConvLstmGeometry *g, bool keeps_gates) {
+  long gates = whole_vectors(piece_most(g) * g->h * g->w * GATES * g->f);
+  ForwardPlan p = {.g = g, .packed_hh = packed_size(g, convlstm_input_conv), .from_state = keeps_gates ? 0 : gates};
+  p.threads = p.packed_hh + packed_size(g, convlstm_state_conv);
   p.conv = p.from_state + gates;
-  p.size = p.conv + larger(piece_scratch(g, convlstm_input_conv, conv_forward_scratch),
-                           piece_scratch(g, convlstm_state_conv, conv_forward_scratch));
+  p.thread_size = p.conv + larger(run_scratch(g, convlstm_input_conv), run_scratch(g, convlstm_state_conv));
   return p;
 }
 
 long convlstm_forward_scratch(const ConvLstmGeometry *g, bool keeps_gates) {
-  return forward_parts(g, keeps_gates).size * pieces_at_once(g);
+  ForwardPlan p = forward_plan(g, keeps_gates);
+  return p.threads + p.thread_size * pieces_at_once(g);
 }
 
 static const real *slot(const real *first, long t, long size) {
   return first != NULL ? first + t * size : NULL;
 }
 
-/* Images first .. first + images - 1 through all steps. */
-static void forward_images(const ConvLstmGeometry *g, const ConvLstmForward *r, long first, long images,
-                           const ForwardParts *parts, real *scratch) {
-  ConvGeometry input = convlstm_input_conv(g, images), state = convlstm_state_conv(g, images);
+/* A piece through all steps. */
+static void forward_piece(const void *context, const Piece *piece) {
+  const ForwardPlan *p = context;
+  const ConvLstmGeometry *g = p->g;
+  const ConvLstmForward *r = p->run;
+  ConvGeometry input = convlstm_input_conv(g, piece->images), state = convlstm_state_conv(g, piece->images);
   long pixels = g->h * g->w, size = pixels * g->f;
-  const real *h = slot(r->h_first, first, size), *c = slot(r->c_first, first, size);
-  for (long t = 0; t < g->steps && !interrupted(); t++) {
-    long image = t * g->n + first;
-    CellForward cells = {.c_before = c, .gates = scratch + parts->gates};
+  const real *h = slot(r->h_first, piece->first, size), *c = slot(r->c_first, piece->first, size);
+  for (long t = 0; t < g->steps; t++) {
+    long image = t * g->n + piece->first;
+    CellForward cells = {.c_before = c, .gates = piece->scratch + p->gates};
     if (r->gates != NULL) cells.gates = r->gates + image * GATES * size;
-    cells.h_after = r->hidden + (r->one_hidden ? first : image) * size;
-    cells.c_after = r->cells + (r->one_cells ? first : image) * size;
-    conv_forward(&input, r->x + image * pixels * g->c, r->w_ih, r->bias, cells.gates, scratch + parts->conv);
+    cells.h_after = r->hidden + (r->one_hidden ? piece->first : image) * size;
+    cells.c_after = r->cells + (r->one_cells ? piece->first : image) * size;
+    conv_run(&input, r->x + image * pixels * g->c, p->packed, NULL, cells.gates, piece->scratch + p->conv);
     if (h != NULL) {
-      conv_forward(&state, h, r->w_hh, NULL, scratch + parts->from_state, scratch + parts->conv);
-      cells.from_state = scratch + parts->from_state;
+      real *from_state = piece->scratch + p->from_state;
+      conv_run(&state, h, p->packed + p->packed_hh, NULL, from_state, piece->scratch + p->conv);
+      cells.from_state = from_state;
     }
-    cells_forward(&cells, g->f, images * pixels, strip_count(g));
+    cells_forward(&cells, g->f, piece->images * pixels, strip_count(g));
     h = cells.h_after;
     c = cells.c_after;
   }
 }
 
 void convlstm_forward(const ConvLstmGeometry *g, const ConvLstmForward *run, real *scratch) {
-  long pieces = piece_count(g);
-  ForwardParts parts = forward_parts(g, run->gates != NULL);
-#pragma omp parallel for schedule(dynamic) if (pieces > 1)
-  for (long p = 0; p < pieces; p++) {
-    long first = piece_start(g->n, pieces, p), images = piece_start(g->n, pieces, p + 1) - first;
-    if (pieces > 1) omp_set_num_threads(1);
-    forward_images(g, run, first, images, &parts, scratch + omp_get_thread_num() * parts.size);
-  }
+  ForwardPlan p = forward_plan(g, run->gates != NULL);
+  ConvGeometry input = convlstm_input_conv(g, 1), state = convlstm_state_conv(g, 1);
+  p.run = run;
+  p.packed = scratch;
+  conv_pack(&input, run->w_ih, run->bias, p.packed);
+  conv_pack(&state, run->w_hh, NULL, p.packed + p.packed_hh);
+  each_piece(g, forward_piece, &p, scratch + p.threads, p.thread_size);
 }
 
 /* ---- backward ---- */
@@ -214,56 +272,64 @@ static void cell_backward(const CellBackward *s, long f, long first, long end, r
 
 /* sums: (strips,4F) */
 static void cells_backward(const CellBackward *s, long f, long pixels, long strips, real *sums) {
-#pragma omp parallel for if (GATES * f * pixels > PARALLEL_MIN)
+#pragma omp for
   for (long i = 0; i < strips; i++)
-    cell_backward(s, f, piece_start(pixels, strips, i), piece_start(pixels, strips, i + 1), sums + i * GATES * f);
+    if (!interrupted())
+      cell_backward(s, f, piece_start(pixels, strips, i), piece_start(pixels, strips, i + 1), sums + i * GATES * f);
 }
 
-/* Sums of (T,pieces,strips), each 4F. */
-static long sums_count(const ConvLstmGeometry *g) {
-  return g->steps * piece_count(g) * strip_count(g);
-}
-static long sums_size(const ConvLstmGeometry *g) {
-  return blocks_of(sums_count(g) * GATES * g->f, VLANES) * VLANES;
-}
+/* The scratch: sums of (T,pieces,strips), each 4F; W_hh turned and packed; a convolution's for each thread. */
+typedef struct BackwardPlan {
+  const ConvLstmGeometry *g;
+  const ConvLstmBackward *run;
+  long sums_count, turned, packed, threads, thread_size;
+  real *scratch;
+} BackwardPlan;
 
-static long backward_conv_scratch(const ConvLstmGeometry *g) {
-  return piece_scratch(g, convlstm_state_conv, conv_backward_input_scratch);
+static BackwardPlan backward_plan(const ConvLstmGeometry *g) {
+  BackwardPlan p = {.g = g, .sums_count = g->steps * piece_count(g) * strip_count(g)};
+  p.turned = whole_vectors(p.sums_count * GATES * g->f);
+  p.packed = p.turned + whole_vectors(GATES * g->f * g->f * g->kh * g->kw);
+  p.threads = p.packed + packed_size(g, turned_conv);
+  p.thread_size = run_scratch(g, turned_conv);
+  return p;
 }
 
 long convlstm_backward_scratch(const ConvLstmGeometry *g) {
-  return sums_size(g) + backward_conv_scratch(g) * pieces_at_once(g);
+  BackwardPlan p = backward_plan(g);
+  return p.threads + p.thread_size * pieces_at_once(g);
 }
 
-/* Piece p, 'images' from 'first', from the last step to the first. */
-static void backward_images(const ConvLstmGeometry *g, const ConvLstmBackward *r, long p, long first, long images,
-                            real *sums, real *scratch) {
-  ConvGeometry state = convlstm_state_conv(g, images);
+/* A piece from the last step to the first. */
+static void backward_piece(const void *context, const Piece *piece) {
+  const BackwardPlan *p = context;
+  const ConvLstmGeometry *g = p->g;
+  const ConvLstmBackward *r = p->run;
+  ConvGeometry turned = turned_conv(g, piece->images);
   long pixels = g->h * g->w, size = pixels * g->f, strips = strip_count(g);
-  real *dh = r->dh + first * size, *dc = r->dc + first * size;
-  const real *dh_after = slot(r->dh_last, first, size), *dc_after = slot(r->dc_last, first, size);
-  for (long t = g->steps - 1; t >= 0 && !interrupted(); t--) {
-    long image = t * g->n + first;
-    CellBackward cells = {.dh = dh_after, .dc_after = dc_after, .dc_before = dc};
-    cells.dy = slot(r->dy, image, size);
+  real *dh = r->dh + piece->first * size, *dc = r->dc + piece->first * size;
+  const real *dh_after = slot(r->dh_last, piece->first, size), *dc_after = slot(r->dc_last, piece->first, size);
+  for (long t = g->steps - 1; t >= 0; t--) {
+    long image = t * g->n + piece->first;
+    CellBackward cells = {.dh = dh_after, .dc_after = dc_after, .dc_before = dc, .dy = slot(r->dy, image, size)};
     cells.c_after = r->cells + image * size;
-    cells.c_before = t > 0 ? r->cells + (image - g->n) * size : slot(r->c_first, first, size);
+    cells.c_before = t > 0 ? r->cells + (image - g->n) * size : slot(r->c_first, piece->first, size);
     cells.gates = r->gates + image * GATES * size;
-    cells_backward(&cells, g->f, images * pixels, strips, sums + (t * piece_count(g) + p) * strips * GATES * g->f);
-    if (t > 0 || r->c_first != NULL) conv_backward_input(&state, cells.gates, r->w_hh, dh, scratch);
+    real *sums = p->scratch + (t * piece_count(g) + piece->index) * strips * GATES * g->f;
+    cells_backward(&cells, g->f, piece->images * pixels, strips, sums);
+    if (t > 0 || r->c_first != NULL) conv_run(&turned, cells.gates, p->scratch + p->packed, NULL, dh, piece->scratch);
     dh_after = dh;
     dc_after = dc;
   }
 }
 
 void convlstm_backward(const ConvLstmGeometry *g, const ConvLstmBackward *run, real *scratch) {
-  long pieces = piece_count(g), conv_scratch = backward_conv_scratch(g);
-  real *sums = scratch, *conv = scratch + sums_size(g);
-#pragma omp parallel for schedule(dynamic) if (pieces > 1)
-  for (long p = 0; p < pieces; p++) {
-    long first = piece_start(g->n, pieces, p), images = piece_start(g->n, pieces, p + 1) - first;
-    if (pieces > 1) omp_set_num_threads(1);
-    backward_images(g, run, p, first, images, sums, conv + omp_get_thread_num() * conv_scratch);
-  }
-  if (run->dbias != NULL) column_sums(sums_count(g), GATES * g->f, sums, run->dbias);
+  BackwardPlan p = backward_plan(g);
+  ConvGeometry turned = turned_conv(g, 1);
+  p.run = run;
+  p.scratch = scratch;
+  turn(g, run->w_hh, scratch + p.turned);
+  conv_pack(&turned, scratch + p.turned, NULL, scratch + p.packed);
+  each_piece(g, backward_piece, &p, scratch + p.threads, p.thread_size);
+  if (run->dbias != NULL) column_sums(p.sums_count, GATES * g->f, scratch, run->dbias);
 }
