@@ -6,6 +6,7 @@ local core = require "feral.core.augment"
 local scope = require "feral.core.scope"
 local check = require "check"
 local naive_batches = require "naive_batches"
+local program = require "program"
 local threads = require "threads"
 local data, tensor = feral.data, feral.tensor
 
@@ -117,38 +118,43 @@ function T.test_the_thread_ends_in_every_way()
   for _ in loader:batches(1) do tensor.trim() end -- OpenMP's own threads are there from here on
   local before = thread_count()
   if not before then return print("\nskipped: this system does not tell how many threads there are") end
-  local function still_one_more(f)
-    local ok = pcall(f)
+  --- Whether f succeeds; the thread must have ended then.
+  local function ends(f)
+    local ok, message = pcall(f)
     lu.assertEquals(thread_count(), before)
-    return ok
+    return ok, message
   end
-  still_one_more(function()
+  assert(ends(function()
     for _ in loader:batches(1) do lu.assertEquals(thread_count(), before + 1) end
-  end)
-  still_one_more(function()
+  end))
+  assert(ends(function()
     for _ in loader:batches(1) do break end -- luacheck: ignore
-  end)
-  lu.assertFalse(still_one_more(function()
+  end))
+  lu.assertFalse(ends(function()
     for _ in loader:batches(1) do error("in the middle") end
   end))
-  still_one_more(function()
+  assert(ends(function()
     local _, _, _, batches = loader:batches(1)
+    lu.assertEquals(thread_count(), before + 1)
     batches:close()
     batches:close()
     lu.assertNil(batches:next())
-  end)
-  still_one_more(function()
+  end))
+  assert(ends(function()
     local next_batch = loader:batches(1)
     next_batch()
     next_batch = nil -- luacheck: ignore
     collectgarbage()
     collectgarbage()
-  end)
-  still_one_more(function()
-    coroutine.close(coroutine.create(function()
+  end))
+  assert(ends(function()
+    local epoch = coroutine.create(function()
       for _ in loader:batches(1) do coroutine.yield() end
-    end))
-  end)
+    end)
+    assert(coroutine.resume(epoch))
+    lu.assertEquals(thread_count(), before + 1)
+    assert(coroutine.close(epoch))
+  end))
 end
 
 --- However the program ends while the thread works, it ends, with its own exit code.
@@ -166,6 +172,37 @@ function T.test_the_program_may_end_in_the_middle()
   for _, finish in ipairs { "", "os.exit(true)", "os.exit(true, true)", "next_batch = nil collectgarbage()" } do
     lu.assertEquals(threads.run(2, start .. finish), "child\n")
   end
+end
+
+--- A training that fails, or is interrupted, leaves nothing running behind.
+function T.test_the_thread_ends_with_the_training()
+  local net = feral.nn.Sequential(feral.nn.Flatten(), feral.nn.Linear(36, 3))
+  local loader = data.loader(random_set(40, 1, 6, 6), { batch = 4 })
+  local before = thread_count()
+  if not before then return print("\nskipped: this system does not tell how many threads there are") end
+  local function fails() error("in the middle") end
+  lu.assertFalse(pcall(feral.train.fit, net, { train = loader, loss = fails, epochs = 1, progress = false }))
+  lu.assertFalse(pcall(feral.train.evaluate, net, loader, fails))
+  lu.assertEquals(thread_count(), before)
+end
+
+function T.test_signals_go_to_the_main_thread()
+  local code = [[
+    local feral = require "feral"
+    local images = feral.tensor.zeros({ 500, 1, 90, 90 }, "u8")
+    local labels = {}
+    for i = 1, 500 do labels[i] = 1 end
+    local set = feral.data.set { images = images, labels = labels, classes = { "a" } }
+    local loader = feral.data.loader(set, { batch = 2, augment = { rotation = 20 } })
+    for epoch = 1, math.huge do
+      for _ in loader:batches(epoch) do
+        local _open <close> = feral.tensor.scope()
+        if epoch == 1 then io.write("ready\n") io.flush() epoch = 0 end
+      end
+    end]]
+  local output, exit = program.signal(code, "INT")
+  lu.assertStrContains(output, "interrupted!")
+  lu.assertEquals(exit, 130)
 end
 
 ---- Memory ----

@@ -208,4 +208,21 @@ function T.test_signals_write_a_checkpoint_and_give_their_exit_codes()
   end
 end
 
+--- What the first epoch's line says when a loader has let wait for so many seconds.
+local function line_after_waiting(seconds)
+  local loader, lines, real_print = batches { count = 1 }, {}, print
+  loader.waited = 0
+  loader.trouble = function() loader.waited = loader.waited + seconds end
+  print = function(line) lines[#lines + 1] = line end -- luacheck: ignore
+  local ok, message = pcall(train.fit, small_net(), { train = loader, epochs = 1 })
+  print = real_print -- luacheck: ignore
+  assert(ok, message)
+  return lines[#lines]
+end
+
+function T.test_long_waiting_for_data_is_told()
+  lu.assertStrContains(line_after_waiting(1000), " % waiting for data")
+  lu.assertNotStrContains(line_after_waiting(0), "waiting")
+end
+
 return T
