@@ -122,6 +122,7 @@ function T.test_operations_of_known_networks()
   local cases = {
     { nets.vgg(7), { 1, 48, 48 }, "0.236" }, { nets.mini_xception(7), { 1, 48, 48 }, "0.0127" },
     { nets.emopy(7), { 1, 64, 64 }, "0.0158" }, { nn.LSTM(256, 128, { layers = 2 }), { 16, 256 }, "0.0105" },
+    { nn.ConvLSTM2d(1, 16, 3, { last = true }), { 8, 1, 48, 48 }, "0.361" },
     { nn.LSTM(256, 64, { bidirectional = true }), { 16, 256 }, "0.00524" },
   }
   for _, case in ipairs(cases) do
@@ -192,6 +193,13 @@ function T.test_a_profiled_step_computes_what_any_step_does()
   lu.assertTrue(trained(function(net, x, criterion, optimizer)
     net:profile(x, { loss = criterion, optimizer = optimizer, times = 1 })
   end) == plain)
+end
+
+function T.test_a_layer_that_another_does_along_the_way_has_no_time_of_its_own()
+  local found = nn.Sequential(nn.Linear(3, 4), nn.ReLU()):profile(check.randn(2, 3), { times = 1 })
+  local row = row_of(found, "2")
+  lu.assertEquals({ row.kind, row.output, row.forward, row.backward, row.bytes }, { "ReLU", "-", 0, 0, 0 })
+  lu.assertTrue(row_of(found, "1").backward > 0)
 end
 
 function T.test_another_clock_may_count()

@@ -24,7 +24,7 @@ local profile = {}
 ---@class ProfileRow
 ---@field path string         the layer's place in the network; "loss" and "optimizer" for what is no layer
 ---@field kind string
----@field output string       shape
+---@field output string       shape; "-" where the layer is not called, as a ReLU that the one before does along the way
 ---@field parameters integer
 ---@field forward number      seconds, without those of layers inside it
 ---@field backward number
@@ -112,9 +112,9 @@ end
 --- Rows for all layers, in the order of the network, the loss and the optimiser behind them.
 local function new_rows(net, loss_kind, optimizer)
   local rows, of = {}, {}
-  local function add(path, kind, parameters)
+  local function add(path, kind, output, parameters)
     local row = {
-      path = path, kind = kind, output = "", parameters = parameters, forward = 0, backward = 0, operations = 0, back = 0,
+      path = path, kind = kind, output = output, parameters = parameters, forward = 0, backward = 0, operations = 0, back = 0,
       bytes = 0, kept = 0,
     }
     rows[#rows + 1] = row
@@ -124,10 +124,10 @@ local function new_rows(net, loss_kind, optimizer)
     if of[layer] then return end
     local parameters = 0
     for _, name in ipairs(layer.parameter_names) do parameters = parameters + layer[name]:numel() end
-    of[layer] = add(path, layer.kind, parameters)
+    of[layer] = add(path, layer.kind, "-", parameters)
   end)
-  if loss_kind then of.loss = add("loss", loss_kind, 0) end
-  if optimizer then of.optimizer = add("optimizer", optimizer.kind or "", 0) end
+  if loss_kind then of.loss = add("loss", loss_kind, "", 0) end
+  if optimizer then of.optimizer = add("optimizer", optimizer.kind or "", "", 0) end
   return rows, of
 end
 

@@ -65,6 +65,28 @@ function cases.depthwise()
   return list
 end
 
+function cases.linear()
+  local list = {}
+  for i, c in ipairs { { 64, 2304, 256 }, { 64, 256, 7 }, { 64, 1210, 7 }, { 1, 2304, 256 }, { 100, 512, 512 } } do
+    list[i] = function()
+      return { shape = ("%s -%d"):format(text(c[1], c[2]), c[3]), layer = nn.Linear(c[2], c[3]), x = tensor.randn(c[1], c[2]) }
+    end
+  end
+  return list
+end
+
+function cases.convlstm()
+  local list = {}
+  for i, c in ipairs { { 64, 8, 1, 48, 16 }, { 1, 8, 1, 48, 16 }, { 7, 5, 3, 24, 24 }, { 8, 8, 16, 24, 32 } } do
+    list[i] = function()
+      local n, steps, inputs, size, hidden = table.unpack(c)
+      return { shape = ("%s -%d"):format(text(n, steps, inputs, size, size), hidden), layer = nn.ConvLSTM2d(inputs, hidden, 3),
+        x = tensor.randn(n, steps, inputs, size, size) }
+    end
+  end
+  return list
+end
+
 function cases.lstm()
   local list = {}
   for i, c in ipairs { { 64, 16, 256, 128 }, { 64, 16, 128, 128 }, { 1, 16, 256, 128 }, { 32, 30, 68, 64 } } do
@@ -76,16 +98,13 @@ function cases.lstm()
   return list
 end
 
---- m x k times k x n; "t" marks an operand that lies transposed, as in a dense layer's product and its gradients.
 function cases.matmul()
   local list = {}
-  for i, c in ipairs { { 64, 64, 64 }, { 256, 256, 256 }, { 1024, 1024, 1024 }, { 64, 2304, 256, "", "t" }, { 64, 256, 2304 },
-    { 256, 64, 2304, "t" }, { 64, 1210, 7, "", "t" }, { 1, 2304, 256, "", "t" }, { 147456, 16, 16 }, { 100, 900, 7 } } do
+  for i, c in ipairs { { 64, 64, 64 }, { 256, 256, 256 }, { 1024, 1024, 1024 }, { 147456, 16, 16 }, { 100, 900, 7 } } do
     list[i] = function()
-      local m, k, n, left, right = table.unpack(c)
-      local a = left == "t" and tensor.randn(k, m):transpose() or tensor.randn(m, k)
-      local b = right and tensor.randn(n, k):transpose() or tensor.randn(k, n)
-      return { shape = ("%s%s %s%s"):format(text(m, k), left or "", text(k, n), right or ""), operations = 2 * m * k * n,
+      local m, k, n = table.unpack(c)
+      local a, b = tensor.randn(m, k), tensor.randn(k, n)
+      return { shape = ("%s %s"):format(text(m, k), text(k, n)), operations = 2 * m * k * n,
         run = function() tensor.matmul(a, b) end }
     end
   end
@@ -231,8 +250,9 @@ function cases.jpeg()
 end
 
 grids.names = {
-  "conv", "depthwise", "lstm", "matmul", "batchnorm", "relu", "gelu", "sigmoid", "tanh", "dropout", "maxpool", "maxpool3",
-  "avgpool", "globalavgpool", "add", "mul_", "sum", "cross_entropy", "sgd", "adam", "rmsprop", "augment", "hog", "resize", "jpeg",
+  "conv", "depthwise", "linear", "lstm", "convlstm", "matmul", "batchnorm", "relu", "gelu", "sigmoid", "tanh", "dropout",
+  "maxpool", "maxpool3", "avgpool", "globalavgpool", "add", "mul_", "sum", "cross_entropy", "sgd", "adam", "rmsprop",
+  "augment", "hog", "resize", "jpeg",
 }
 
 --- Functions that make the cases of an operation, one each.

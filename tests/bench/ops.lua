@@ -97,7 +97,9 @@ local function megabytes(numbers) return 4 * numbers end
 
 --- The rate of a pass: value, unit, share of the limit.
 local function rate(case, pass, time, out, limits)
-  local operations = case.layer and (profile.operations(case.layer, case.x, out)) or case.operations or 0
+  local operations, back = case.operations or 0, nil
+  if case.layer then operations, back = profile.operations(case.layer, case.x, out) end
+  if pass:find "^backward" then operations = back end
   if operations > 0 then
     return 1e-9 * operations / time, "GFLOP/s", operations / time / limits.flops
   elseif case.images then
