@@ -41,12 +41,22 @@ local function command_of(words)
   return table.concat(quoted, " ")
 end
 
+--- The last line of a file, which is removed.
+local function last_line(path)
+  local last = ""
+  for line in io.lines(path) do last = line end
+  os.remove(path)
+  return last
+end
+
 --- Runs a command. Returns the lines that it prints, or nil and how it ended.
 local function run(words)
-  local lines, pipe = {}, assert(io.popen(command_of(words) .. " 2>/dev/null"))
+  local problems = os.tmpname()
+  local lines, pipe = {}, assert(io.popen(("%s 2> %s"):format(command_of(words), problems)))
   for line in pipe:lines() do lines[#lines + 1] = line end
   local ok, how, code = pipe:close()
-  if not ok then return nil, ("%s %d"):format(how, code) end
+  local problem = last_line(problems)
+  if not ok then return nil, ("%s %d: %s"):format(how, code, problem) end
   return lines
 end
 
@@ -54,7 +64,7 @@ local function has_module(python, module) return files.look(python) and run { py
 
 -- ---- the sides ----
 
---- name, command without common options and networks, and the networks that it can do (all)
+--- name, command, the word between the options and the network (none), and the networks that it can do (all)
 local sides = { { name = "feral", words = { program(), (arg[0]:gsub("turns%.lua$", "nets.lua")) } } }
 
 local function absent(name, why) print(("absent: %s (%s)"):format(name, why)) end
@@ -87,7 +97,8 @@ local function add_runtimes()
     elseif not export() then
       absent(engine, "the networks could not be written to " .. options.exported)
     else
-      sides[#sides + 1] = { name = engine, words = { options.runtimes, script, options.exported, "--engine", engine } }
+      sides[#sides + 1] = { name = engine, words = { options.runtimes, script, "--engine", engine },
+        word = options.exported }
     end
   end
 end
@@ -101,7 +112,9 @@ local function turn(side, net)
   local words, report = {}, os.tmpname()
   if has_time then table.move({ "/usr/bin/time", "-f", "%M", "-o", report }, 1, 5, 1, words) end
   table.move(side.words, 1, #side.words, #words + 1, words)
-  table.move({ "--threads", options.threads, "--seconds", options.seconds, net }, 1, 5, #words + 1, words)
+  table.move({ "--threads", options.threads, "--seconds", options.seconds }, 1, 4, #words + 1, words)
+  if side.word then words[#words + 1] = side.word end
+  words[#words + 1] = net
   local lines, how = run(words)
   local found = {}
   for _, line in ipairs(lines or {}) do
