@@ -90,6 +90,34 @@ for _, kind in ipairs { "SGD", "Adam", "AdamW", "RMSprop" } do
   end
 end
 
+function T.test_parameters_of_all_sizes_each_with_its_own_count_of_steps()
+  for _, kind in ipairs { "SGD", "Adam", "AdamW", "RMSprop" } do
+    local options = random_options(kind)
+    local params, alone = {}, {}
+    for i, size in ipairs { 3, 16384 + 5, 1, 40001, 16384 } do
+      params[i] = check.randn(size):requires_grad()
+      alone[i] = optim[kind]({ params[i]:detach():clone():requires_grad() }, options)
+    end
+    local opt = optim[kind](params, options)
+    for t = 1, 4 do
+      for i, p in ipairs(params) do
+        p:zero_grad()
+        if t > i - 2 and t ~= i then -- some begin later, some leave one out
+          local g = check.randn(p:numel())
+          set_gradient(p, g)
+          set_gradient(alone[i].params[1], g)
+          alone[i]:step()
+        end
+      end
+      opt:step()
+    end
+    for i, p in ipairs(params) do
+      lu.assertEquals(opt.steps[i], alone[i].steps[1])
+      lu.assertTrue(p:tobytes() == alone[i].params[1]:tobytes(), kind .. " " .. i)
+    end
+  end
+end
+
 -- p = cos(1..5); 20 steps with gradients sin(1.3 t + 0.7 i), in double, by torch.optim 1.13.
 local by_pytorch = {
   { "SGD", { lr = 0.01 },
@@ -309,6 +337,20 @@ function T.test_norm_of_odd_sizes()
     for _, x in ipairs(check.flat(p.grad)) do sum = sum + x * x end
     lu.assertAlmostEquals(optim.clip_grad_norm({ p }, 1e9), math.sqrt(sum), 1e-12 * sum)
   end
+end
+
+function T.test_norm_and_clipping_over_many_tensors()
+  local params, sum = {}, 0
+  for i, size in ipairs { 5, 40000, 1, 16384, 77 } do
+    params[i] = check.randn(size):requires_grad()
+    set_gradient(params[i], check.randn(size))
+    for _, x in ipairs(check.flat(params[i].grad)) do sum = sum + x * x end
+  end
+  local norm = optim.clip_grad_norm(params, 2)
+  lu.assertAlmostEquals(norm, math.sqrt(sum), 1e-9 * norm)
+  lu.assertAlmostEquals(optim.clip_grad_norm(params, 1e9), 2, 1e-4)
+  local bare = { check.randn(3):requires_grad() }
+  lu.assertEquals(optim.clip_grad_norm(bare, 1), 0)
 end
 
 function T.test_ema_follows_and_swaps()

@@ -3,8 +3,8 @@
 **
 ** Sources: SGD with momentum as in Sutskever et al. 2013; RMSprop: Tieleman and Hinton 2012; Adam: Kingma and Ba 2015;
 ** AdamW: Loshchilov and Hutter 2019. Where papers leave a choice (dampening, what eps is added to), it is PyTorch's.
-** A step changes each number by itself, and the pieces that threads share depend on the size alone, so that vector
-** loops end at the same places: the number of threads cannot show.
+** One call takes all parameters, cut into pieces that threads share. A step changes each number by itself, and the pieces depend
+** on the sizes alone, so that vector loops end at the same places: the number of threads cannot show.
 */
 #include <math.h>
 
@@ -15,34 +15,43 @@
 
 enum { PIECE = PARALLEL_MIN, STATES_MOST = 3 };
 
-/* A parameter, its gradient and what the optimiser remembers of it: n numbers each, none overlaps another. */
+/* A parameter or a piece of one, its gradient and what the optimiser remembers of it: n numbers each, none overlaps another. */
 typedef struct Memory {
-  long n;
+  long n, t; /* t: counts its steps, from 1 */
   real *p;
   const real *g;
   real *state[STATES_MOST]; /* NULL where a rule goes without; the compiler makes a loop for each case */
 } Memory;
 
+typedef struct Pieces {
+  long count, numbers;
+  Memory *piece;
+} Pieces;
+
 typedef void (*Rule)(const void *settings, const Memory *memory);
 
+static long pieces_of(long n) {
+  return (n + PIECE - 1) / PIECE;
+}
+
 static Memory piece_of(const Memory *whole, long first) {
-  Memory piece = {
-      .n = whole->n - first < PIECE ? whole->n - first : PIECE, .p = whole->p + first, .g = whole->g + first};
-  for (int i = 0; i < STATES_MOST; i++) piece.state[i] = whole->state[i] != NULL ? whole->state[i] + first : NULL;
+  Memory piece = *whole;
+  piece.n = whole->n - first < PIECE ? whole->n - first : PIECE;
+  piece.p += first;
+  if (piece.g != NULL) piece.g += first;
+  for (int i = 0; i < STATES_MOST; i++)
+    if (piece.state[i] != NULL) piece.state[i] += first;
   return piece;
 }
 
-static void run(Rule rule, const void *settings, const Memory *memory) {
-  long pieces = (memory->n + PIECE - 1) / PIECE;
-#pragma omp parallel for if (pieces > 2)
-  for (long i = 0; i < pieces; i++) {
-    Memory piece = piece_of(memory, i * PIECE);
-    rule(settings, &piece);
-  }
+static void run(Rule rule, const void *settings, const Pieces *pieces) {
+#pragma omp parallel for schedule(dynamic) if (pieces->numbers > 2 * PARALLEL_MIN)
+  for (long i = 0; i < pieces->count; i++) rule(settings, &pieces->piece[i]);
 }
 
 typedef struct Sgd {
-  real lr, momentum, intake, decay; /* intake: 1 - dampening, what a gradient adds to the momentum */
+  real lr, momentum, intake,
+      decay; /* intake: 1 - dampening, what a gradient adds to the momentum, but the first whole */
   bool nesterov;
 } Sgd;
 
@@ -51,10 +60,11 @@ static void sgd(const void *settings, const Memory *memory) {
   const Sgd s = *(const Sgd *)settings;
   real *restrict p = memory->p, *restrict buffer = memory->state[0];
   const real *restrict g = memory->g;
+  real intake = memory->t == 1 ? 1 : s.intake;
   for (long i = 0; i < memory->n; i++) {
     real move = g[i] + s.decay * p[i];
     if (buffer != NULL) {
-      buffer[i] = s.momentum * buffer[i] + s.intake * move;
+      buffer[i] = s.momentum * buffer[i] + intake * move;
       move = s.nesterov ? move + s.momentum * buffer[i] : buffer[i];
     }
     p[i] -= s.lr * move;
@@ -63,8 +73,7 @@ static void sgd(const void *settings, const Memory *memory) {
 
 /* decay is added to the gradient, shrink multiplies the parameter (AdamW) */
 typedef struct Adam {
-  real beta1, beta2, rest1, rest2; /* rest: 1 - beta */
-  real step, root;                 /* lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
+  double lr, beta1, beta2;
   real eps, decay, shrink;
 } Adam;
 
@@ -73,11 +82,14 @@ static void adam(const void *settings, const Memory *memory) {
   const Adam s = *(const Adam *)settings;
   real *restrict p = memory->p, *restrict mean = memory->state[0], *restrict square = memory->state[1];
   const real *restrict g = memory->g;
+  real beta1 = (real)s.beta1, beta2 = (real)s.beta2, rest1 = (real)(1 - s.beta1), rest2 = (real)(1 - s.beta2);
+  real step = (real)(s.lr / (1 - pow(s.beta1, (double)memory->t)));
+  real root = (real)(1 / sqrt(1 - pow(s.beta2, (double)memory->t)));
   for (long i = 0; i < memory->n; i++) {
     real d = g[i] + s.decay * p[i];
-    mean[i] = s.beta1 * mean[i] + s.rest1 * d;
-    square[i] = s.beta2 * square[i] + s.rest2 * d * d;
-    p[i] = s.shrink * p[i] - s.step * mean[i] / ((real)sqrt(square[i]) * s.root + s.eps);
+    mean[i] = beta1 * mean[i] + rest1 * d;
+    square[i] = beta2 * square[i] + rest2 * d * d;
+    p[i] = s.shrink * p[i] - step * mean[i] / ((real)sqrt(square[i]) * root + s.eps);
   }
 }
 
@@ -125,7 +137,12 @@ static void exchange(const void *settings, const Memory *memory) {
   }
 }
 
-enum { SUM_PIECES = 64, SUM_LANES = 16 };
+static void scale(const void *settings, const Memory *memory) {
+  const real factor = *(const real *)settings;
+  for (long i = 0; i < memory->n; i++) memory->p[i] *= factor;
+}
+
+enum { SUM_LANES = 16 };
 
 static double squares_of(const real *x, long n) {
   double lane[SUM_LANES] = {0}, total = 0;
@@ -137,118 +154,166 @@ static double squares_of(const real *x, long n) {
   return total;
 }
 
-static double sum_of_squares(const real *x, long n) {
-  double partial[SUM_PIECES] = {0}, total = 0;
-  long pieces = n / PIECE < 1 ? 1 : n / PIECE < SUM_PIECES ? n / PIECE : SUM_PIECES;
-#pragma omp parallel for if (pieces > 2)
-  for (long i = 0; i < pieces; i++) {
-    long first = piece_start(n, pieces, i);
-    partial[i] = squares_of(x + first, piece_start(n, pieces, i + 1) - first);
-  }
-  for (long i = 0; i < pieces; i++) total += partial[i];
+/* sums (pieces) */
+static double sum_of_squares(const Pieces *pieces, double *sums) {
+  double total = 0;
+#pragma omp parallel for schedule(dynamic) if (pieces->numbers > 2 * PARALLEL_MIN)
+  for (long i = 0; i < pieces->count; i++) sums[i] = squares_of(pieces->piece[i].p, pieces->piece[i].n);
+  for (long i = 0; i < pieces->count; i++) total += sums[i];
   return total;
 }
 
-/* ---- bindings ---- */
+/* ---- bindings: they take lists of tensors ---- */
 
-/* The contiguous numbers at 'arg', as many as 'like' has (NULL: any). 'what' is "op: gradient", for messages.
- */
-static const Tensor *check_numbers(lua_State *L, int arg, const char *what, const Tensor *like) {
-  const Tensor *t = tensor_check_real(L, arg, what, 0);
+/* The i-th of the list at 'arg', contiguous numbers, as many as 'like' has (NULL: any). 'what' is "op: gradient", for
+   messages. */
+static const Tensor *check_item(lua_State *L, int arg, long i, const char *what, const Tensor *like) {
+  lua_rawgeti(L, arg, i);
+  const Tensor *t = tensor_check_real(L, lua_gettop(L), what, 0);
   if (!tensor_is_layout(t, LAYOUT_ROWS)) tensor_error(L, "%s must be contiguous", what);
   if (like != NULL && !tensor_same_shape(t, like))
     tensor_error(L, "%s is %s, the parameter %s", what, tensor_describe(L, t), tensor_describe(L, like));
+  lua_pop(L, 1);
   return t;
 }
 
-/* Reads (parameter, gradient, state ...): as many states as 'states', each of which may be nil. */
-static Memory check_memory(lua_State *L, int states) {
-  const Tensor *p = check_numbers(L, 1, "step: parameter", NULL);
+/* The i-th parameter of lists (parameters, gradients, states ..., counts of steps); all but the first may be missing. */
+static Memory check_memory(lua_State *L, long i, int states) {
+  const Tensor *p = check_item(L, 1, i, "step: parameter", NULL);
   Memory memory = {.n = tensor_numel(p), .p = tensor_reals(p)};
-  memory.g = tensor_reals(check_numbers(L, 2, "step: gradient", p));
-  for (int i = 0; i < states && i < STATES_MOST; i++)
-    if (!lua_isnoneornil(L, 3 + i)) memory.state[i] = tensor_reals(check_numbers(L, 3 + i, "step: state", p));
+  if (lua_istable(L, 2)) memory.g = tensor_reals(check_item(L, 2, i, "step: gradient", p));
+  for (int k = 0; k < states && k < STATES_MOST; k++)
+    if (lua_istable(L, 3 + k)) memory.state[k] = tensor_reals(check_item(L, 3 + k, i, "step: state", p));
+  if (lua_istable(L, 3 + states)) {
+    lua_rawgeti(L, 3 + states, i);
+    memory.t = (long)luaL_checkinteger(L, -1);
+    lua_pop(L, 1);
+  }
   return memory;
+}
+
+/* All parameters of the lists from argument 1 on, checked, in pieces, which lie in scratch memory that is pushed. */
+static Pieces push_pieces(lua_State *L, int states) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  long parameters = (long)luaL_len(L, 1);
+  Pieces pieces = {0};
+  for (long i = 1; i <= parameters; i++) {
+    long n = check_memory(L, i, states).n;
+    pieces.numbers += n;
+    pieces.count += pieces_of(n);
+  }
+  Memory *at = (Memory *)scratch_push(L, (size_t)pieces.count * (sizeof *at / sizeof(real)));
+  pieces.piece = at;
+  for (long i = 1; i <= parameters; i++) {
+    Memory whole = check_memory(L, i, states);
+    for (long first = 0; first < whole.n; first += PIECE) *at++ = piece_of(&whole, first);
+  }
+  return pieces;
+}
+
+static int run_all(lua_State *L, Rule rule, const void *settings, const Pieces *pieces) {
+  run(rule, settings, pieces);
+  scratch_release(L, lua_gettop(L));
+  return 0;
 }
 
 static real check_setting(lua_State *L, int arg) {
   return (real)luaL_checknumber(L, arg);
 }
 
-/* sgd(p, g, buffer or nil, t, lr, momentum, dampening, weight_decay, nesterov); t counts steps from 1 in all of these */
+/* sgd(params, grads, buffers or nil, steps, lr, momentum, dampening, weight_decay, nesterov); steps: how often each has been
+   changed, this time included */
 static int l_sgd(lua_State *L) {
-  Memory memory = check_memory(L, 1);
-  bool first = luaL_checkinteger(L, 4) == 1; /* PyTorch takes the first gradient whole */
+  lua_settop(L, 9);
   Sgd settings = {.lr = check_setting(L, 5),
                   .momentum = check_setting(L, 6),
-                  .intake = first ? 1 : (real)(1 - luaL_checknumber(L, 7)),
+                  .intake = (real)(1 - luaL_checknumber(L, 7)),
                   .decay = check_setting(L, 8),
                   .nesterov = lua_toboolean(L, 9)};
-  run(sgd, &settings, &memory);
-  return 0;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  Pieces pieces = push_pieces(L, 1);
+  return run_all(L, sgd, &settings, &pieces);
 }
 
-/* adam(p, g, mean, square, t, lr, beta1, beta2, eps, weight_decay, decoupled) */
+/* adam(params, grads, means, squares, steps, lr, beta1, beta2, eps, weight_decay, decoupled) */
 static int l_adam(lua_State *L) {
-  Memory memory = check_memory(L, 2);
-  double t = luaL_checknumber(L, 5), lr = luaL_checknumber(L, 6), decay = luaL_checknumber(L, 10);
-  double beta1 = luaL_checknumber(L, 7), beta2 = luaL_checknumber(L, 8);
+  lua_settop(L, 11);
+  double lr = luaL_checknumber(L, 6), decay = luaL_checknumber(L, 10);
   bool decoupled = lua_toboolean(L, 11);
-  Adam settings = {.beta1 = (real)beta1,
-                   .beta2 = (real)beta2,
-                   .rest1 = (real)(1 - beta1),
-                   .rest2 = (real)(1 - beta2),
-                   .step = (real)(lr / (1 - pow(beta1, t))),
-                   .root = (real)(1 / sqrt(1 - pow(beta2, t))),
+  Adam settings = {.lr = lr,
+                   .beta1 = luaL_checknumber(L, 7),
+                   .beta2 = luaL_checknumber(L, 8),
                    .eps = check_setting(L, 9),
                    .decay = decoupled ? 0 : (real)decay,
                    .shrink = decoupled ? (real)(1 - lr * decay) : 1};
-  luaL_argcheck(L, memory.state[0] != NULL && memory.state[1] != NULL, 3, "adam needs two states");
-  run(adam, &settings, &memory);
-  return 0;
+  for (int arg = 2; arg <= 5; arg++) luaL_checktype(L, arg, LUA_TTABLE);
+  Pieces pieces = push_pieces(L, 2);
+  return run_all(L, adam, &settings, &pieces);
 }
 
-/* rmsprop(p, g, square, mean or nil, buffer or nil, lr, alpha, eps, weight_decay, momentum) */
+/* rmsprop(params, grads, squares, means or nil, buffers or nil, lr, alpha, eps, weight_decay, momentum) */
 static int l_rmsprop(lua_State *L) {
-  Memory memory = check_memory(L, 3);
+  lua_settop(L, 10);
   RmsProp settings = {.lr = check_setting(L, 6),
                       .alpha = check_setting(L, 7),
                       .rest = (real)(1 - luaL_checknumber(L, 7)),
                       .eps = check_setting(L, 8),
                       .decay = check_setting(L, 9),
                       .momentum = check_setting(L, 10)};
-  luaL_argcheck(L, memory.state[0] != NULL, 3, "rmsprop needs the running square");
-  run(rmsprop, &settings, &memory);
-  return 0;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  Pieces pieces = push_pieces(L, 3);
+  return run_all(L, rmsprop, &settings, &pieces);
 }
 
-/* average(mean, x, weight): mean += weight * (x - mean) */
+/* average(means, params, weight): mean += weight * (x - mean) */
 static int l_average(lua_State *L) {
-  Memory memory = check_memory(L, 0);
   real weight = check_setting(L, 3);
-  run(average, &weight, &memory);
-  return 0;
+  lua_settop(L, 2);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  Pieces pieces = push_pieces(L, 0);
+  return run_all(L, average, &weight, &pieces);
 }
 
-/* exchange(a, b): the numbers change places */
+/* exchange(a, b): their numbers change places */
 static int l_exchange(lua_State *L) {
-  Memory memory = check_memory(L, 0);
-  memory.state[0] = tensor_reals(lua_touserdata(L, 2));
-  run(exchange, NULL, &memory);
-  return 0;
+  lua_settop(L, 2);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_pushnil(L);
+  lua_insert(L, 2); /* no gradients; b is a state */
+  Pieces pieces = push_pieces(L, 1);
+  return run_all(L, exchange, NULL, &pieces);
 }
 
-/* sum_of_squares(t) -> a Lua number */
+/* scale(tensors, factor) */
+static int l_scale(lua_State *L) {
+  real factor = check_setting(L, 2);
+  lua_settop(L, 1);
+  Pieces pieces = push_pieces(L, 0);
+  return run_all(L, scale, &factor, &pieces);
+}
+
+/* sum_of_squares(tensors) -> a Lua number */
 static int l_sum_of_squares(lua_State *L) {
-  tensor_check_real(L, 1, "sum_of_squares: x", 0);
-  const Tensor *t = tensor_push_in_layout(L, 1, LAYOUT_ROWS);
-  lua_pushnumber(L, sum_of_squares(t->data, tensor_numel(t)));
+  lua_settop(L, 1);
+  Pieces pieces = push_pieces(L, 0);
+  int at = lua_gettop(L);
+  double *sums = (double *)scratch_push(L, (size_t)pieces.count * (sizeof(double) / sizeof(real)));
+  double sum = sum_of_squares(&pieces, sums);
+  scratch_release(L, at + 1);
+  scratch_release(L, at);
+  lua_pushnumber(L, sum);
   return 1;
 }
 
 static const luaL_Reg functions[] = {
-    {"sgd", l_sgd},         {"adam", l_adam},         {"rmsprop", l_rmsprop},
-    {"average", l_average}, {"exchange", l_exchange}, {"sum_of_squares", l_sum_of_squares},
+    {"sgd", l_sgd},
+    {"adam", l_adam},
+    {"rmsprop", l_rmsprop},
+    {"average", l_average},
+    {"exchange", l_exchange},
+    {"scale", l_scale},
+    {"sum_of_squares", l_sum_of_squares},
     {NULL, NULL},
 };
 

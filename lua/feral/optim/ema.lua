@@ -20,12 +20,12 @@ Ema.__index = Ema
 
 --- averages = decay * averages + (1 - decay) * parameters
 function Ema:update()
-  for i, p in ipairs(self.params) do core.average(self.averages[i], p, 1 - self.decay) end
+  core.average(self.averages, self.params, 1 - self.decay)
 end
 
 --- Parameters and averages change places; again, and they are back.
 function Ema:swap()
-  for i, p in ipairs(self.params) do core.exchange(p, self.averages[i]) end
+  core.exchange(self.params, self.averages)
 end
 
 --- Pairs {name, tensor} for a checkpoint; names are "3": of the third parameter.

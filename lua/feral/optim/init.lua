@@ -30,7 +30,8 @@ Optimiser.__index = Optimiser
 ---   class:state_names() -> the names of the tensors it keeps for each parameter (they start as zeros), and
 ---   class:update(p, g, states, t), which changes parameter p given its gradient g, the tensors by name, and the
 ---     number t of this step, counted from 1; it runs without recording.
---- A method class:check() may refuse options.
+--- Or, instead of update, class:update_all(params, grads, states, steps), which gets lists of the same, for all at once; states
+--- are lists by name. A method class:check() may refuse options.
 ---@param kind string
 ---@param defaults table<string, any>  all options, lr among them
 function optim.class(kind, defaults)
@@ -65,31 +66,45 @@ function Optimiser:check_number(name, value, least, above, limit)
     limit and (" and below %g"):format(limit) or "", tostring(value))
 end
 
---- When this returns, every parameter that has a gradient has its tensors.
-function Optimiser:make_states()
+function Optimiser:update_all(params, grads, states, steps)
+  for i, p in ipairs(params) do
+    local own = {}
+    for name, list in pairs(states) do own[name] = list[i] end
+    self:update(p, grads[i], own, steps[i])
+  end
+end
+
+--- The i-th parameter's tensor of that name, made when it is first needed.
+local function state_of(self, i, name)
+  local tensors = self.states[i] or {}
+  self.states[i] = tensors
+  tensors[name] = tensors[name] or scope.keep(create.full(self.params[i].shape, 0))
+  return tensors[name]
+end
+
+--- Lists of the parameters that have a gradient, of these, of the tensors by name, of the steps' numbers, and of the places.
+local function due(self)
+  local params, grads, states, steps, places, count = {}, {}, {}, {}, {}, 0
   local names = self:state_names()
+  for _, name in ipairs(names) do states[name] = {} end
   for i, p in ipairs(self.params) do
-    if autograd.grad(p) then
-      local tensors = self.states[i] or {}
-      for _, name in ipairs(names) do tensors[name] = tensors[name] or scope.keep(create.full(p.shape, 0)) end
-      self.states[i] = tensors
+    local g = autograd.grad(p)
+    if g then
+      count = count + 1
+      params[count], grads[count], steps[count], places[count] = p, g, self.steps[i] + 1, i
+      for _, name in ipairs(names) do states[name][count] = state_of(self, i, name) end
     end
   end
+  return params, grads, states, steps, places
 end
 
 --- Changes every parameter that has a gradient. When memory runs out none has been changed.
 function Optimiser:step()
   self:check_number("lr", self.lr, 0)
-  self:make_states()
   local guard <close> = autograd.no_grad() -- luacheck: ignore
-  for i, p in ipairs(self.params) do
-    local g = autograd.grad(p)
-    if g then
-      local t = self.steps[i] + 1
-      self:update(p, g, self.states[i], t)
-      self.steps[i] = t
-    end
-  end
+  local params, grads, states, steps, places = due(self)
+  self:update_all(params, grads, states, steps)
+  for k, i in ipairs(places) do self.steps[i] = steps[k] end
 end
 
 --- Forgets the gradients of all parameters.
@@ -161,8 +176,8 @@ end
 
 function optim.SGD:state_names() return self.momentum ~= 0 and { "momentum_buffer" } or {} end
 
-function optim.SGD:update(p, g, states, t)
-  core.sgd(p, g, states.momentum_buffer, t, self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov)
+function optim.SGD:update_all(params, grads, states, steps)
+  core.sgd(params, grads, states.momentum_buffer, steps, self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov)
 end
 
 local function check_betas(self)
@@ -175,8 +190,8 @@ end
 local function adam_states() return { "exp_avg", "exp_avg_sq" } end
 
 local function adam_update(decoupled)
-  return function(self, p, g, states, t)
-    core.adam(p, g, states.exp_avg, states.exp_avg_sq, t, self.lr, self.betas[1], self.betas[2], self.eps,
+  return function(self, params, grads, states, steps)
+    core.adam(params, grads, states.exp_avg, states.exp_avg_sq, steps, self.lr, self.betas[1], self.betas[2], self.eps,
       self.weight_decay, decoupled)
   end
 end
@@ -184,12 +199,12 @@ end
 --- Adam (Kingma and Ba 2015); weight_decay is added to the gradient.
 --- optim.Adam(params, {lr, betas, eps, weight_decay})
 optim.Adam = optim.class("Adam", { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0 })
-optim.Adam.check, optim.Adam.state_names, optim.Adam.update = check_betas, adam_states, adam_update(false)
+optim.Adam.check, optim.Adam.state_names, optim.Adam.update_all = check_betas, adam_states, adam_update(false)
 
 --- Adam whose weight_decay shrinks the parameters by themselves (Loshchilov and Hutter 2019).
 --- optim.AdamW(params, {lr, betas, eps, weight_decay})
 optim.AdamW = optim.class("AdamW", { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0.01 })
-optim.AdamW.check, optim.AdamW.state_names, optim.AdamW.update = check_betas, adam_states, adam_update(true)
+optim.AdamW.check, optim.AdamW.state_names, optim.AdamW.update_all = check_betas, adam_states, adam_update(true)
 
 --- RMSprop (Tieleman and Hinton 2012), centred on the mean gradient if asked for (Graves 2013).
 --- optim.RMSprop(params, {lr, alpha, eps, weight_decay, momentum, centered})
@@ -203,8 +218,8 @@ function optim.RMSprop:state_names()
   return names
 end
 
-function optim.RMSprop:update(p, g, states)
-  core.rmsprop(p, g, states.square_avg, states.grad_avg, states.momentum_buffer, self.lr, self.alpha, self.eps,
+function optim.RMSprop:update_all(params, grads, states)
+  core.rmsprop(params, grads, states.square_avg, states.grad_avg, states.momentum_buffer, self.lr, self.alpha, self.eps,
     self.weight_decay, self.momentum)
 end
 
@@ -215,19 +230,11 @@ end
 ---@return number norm  as it was before
 function optim.clip_grad_norm(params, most)
   Optimiser.check_number({ kind = "clip_grad_norm" }, "the norm", most, 0, true)
-  local grads, squares = {}, 0
-  for _, p in ipairs(parameters("clip_grad_norm", params)) do
-    local g = autograd.grad(p)
-    if g then
-      grads[#grads + 1] = g
-      squares = squares + core.sum_of_squares(g)
-    end
-  end
-  local norm = math.sqrt(squares)
+  local grads = {}
+  for _, p in ipairs(parameters("clip_grad_norm", params)) do grads[#grads + 1] = autograd.grad(p) end
+  local norm = math.sqrt(core.sum_of_squares(grads))
   local factor = most / (norm + 1e-6)
-  if factor < 1 and norm < math.huge then
-    for _, g in ipairs(grads) do arith.mul_(g, factor) end
-  end
+  if factor < 1 and norm < math.huge then core.scale(grads, factor) end
   return norm
 end
 
