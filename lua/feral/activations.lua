@@ -11,7 +11,7 @@ local errors = require "feral.errors"
 
 local activations = {}
 
-local wanted, record, node = autograd.wanted, autograd.record, core.node
+local wanted, record, may_overwrite, node = autograd.wanted, autograd.record, autograd.may_overwrite, core.node
 
 --- A function whose gradient comes from its output ('saves' is "output") or its input, and from its parameter.
 local function elementwise(name, forward, saves, default)
@@ -21,7 +21,7 @@ local function elementwise(name, forward, saves, default)
     local out = forward(x, parameter)
     if not wanted(x) then return out end
     local saved = saves == "output" and out or x
-    return record(out, { x }, function(g) return backward(g, saved, parameter) end)
+    return record(out, { x }, function(g) return backward(g, saved, parameter, may_overwrite(g)) end)
   end
 end
 

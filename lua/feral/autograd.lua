@@ -56,6 +56,11 @@ function autograd.trace(f, fn)
   return fn()
 end
 
+--- For a backward function: whether the gradient it was given is needed by nobody else, so that what it returns may lie there.
+---@param grad Tensor
+---@return boolean
+function autograd.may_overwrite(grad) return is_own(grad, mark) end
+
 --- For a backward function that remembers a gradient: it stays until its scope ends.
 ---@param grad Tensor
 ---@return Tensor grad

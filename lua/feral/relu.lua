@@ -11,7 +11,7 @@ local relu = {}
 function relu.fresh(y)
   activation.relu_(y)
   if not autograd.wanted(y) then return y end
-  return autograd.record(y, { y }, function(g) return activation.relu_backward(g, y) end)
+  return autograd.record(y, { y }, function(g) return activation.relu_backward(g, y, nil, autograd.may_overwrite(g)) end)
 end
 
 --- Of the sum of two tensors of the same shape.
@@ -22,7 +22,7 @@ function relu.sum(a, b)
   local y = activation.add_relu(a, b)
   if not autograd.wanted(a, b) then return y end
   return autograd.record(y, { a, b }, function(g)
-    local both = activation.relu_backward(g, y)
+    local both = activation.relu_backward(g, y, nil, autograd.may_overwrite(g))
     return both, both
   end)
 end

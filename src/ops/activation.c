@@ -128,7 +128,7 @@ static int l_forward(lua_State *L) {
   return 1;
 }
 
-/* name_backward(dy, saved, parameter) -> dx */
+/* name_backward(dy, saved, parameter, over) -> dx; over: in the memory of dy, if that has no two elements in one place */
 static int l_backward(lua_State *L) {
   const Activation *f = lua_touserdata(L, lua_upvalueindex(1));
   const Tensor *dy = tensor_check_real(L, 1, f->name, 0), *saved = tensor_check_real(L, 2, f->name, 0);
@@ -136,7 +136,9 @@ static int l_backward(lua_State *L) {
   if (!tensor_same_shape(dy, saved))
     tensor_error(L, "%s: the gradient is %s, the output %s", f->name, tensor_describe(L, dy),
                  tensor_describe(L, saved));
-  const Tensor *dx = tensor_push_like(L, saved, DTYPE_REAL);
+  bool over = lua_toboolean(L, 4) && tensor_is_dense(dy);
+  if (over) lua_pushvalue(L, 1);
+  const Tensor *dx = over ? dy : tensor_push_like(L, saved, DTYPE_REAL);
   loop_run(3, (const Tensor *const[]){dx, saved, dy}, f->backward, &parameter);
   return 1;
 }

@@ -41,7 +41,7 @@ static long piece_first(const NormGeometry *g, long piece) {
 #define EACH_OF_PIECE(g, p, statement)                                                                                 \
   for (long at = piece_first(g, p), end = piece_first(g, (p) + 1); at < end; at += (g)->width) {                       \
     long n = end - at < (g)->width ? end - at : (g)->width;                                                            \
-    for (long j = 0; j < n; j++) {                                                                                     \
+    _Pragma("GCC ivdep") for (long j = 0; j < n; j++) {                                                                \
       long i = at + j;                                                                                                 \
       statement;                                                                                                       \
     }                                                                                                                  \
@@ -147,9 +147,9 @@ static void normalise(const NormGeometry *g, const Line *line, const real *x, re
   }
 }
 
-/* dx = d scale, or with slope: d scale + (x - mean) slope + offset, each (width); d: dy, through the ReLU */
+/* dx = d scale, or with slope: d scale + (x - mean) slope + offset, each (width); d: dy, through the ReLU. dx may be dy. */
 static void normalise_backward(const NormGeometry *g, const Line *line, const real *dy, const real *x,
-                               const real *slope, const real *offset, real *restrict dx) {
+                               const real *slope, const real *offset, real *dx) {
   const Line v = *line;
 #pragma omp parallel for if (g->pieces > 1)
   for (long back = 1; back <= g->pieces; back++) {
@@ -290,10 +290,11 @@ static int l_forward(lua_State *L) {
   return 3;
 }
 
-/* backward(dy, x, weight, bias, mean, 1 / standard deviation, training, relu, want dx, want dweight) -> dx, dweight, dbias
+/* backward(dy, x, weight, bias, mean, 1 / standard deviation, training, relu, want dx, want dweight, over)
+   -> dx, dweight, dbias; over: dx in the memory of dy, if that lies as it should
    weight and bias as they were in forward: with them relu finds again which numbers were above 0 */
 static int l_backward(lua_State *L) {
-  lua_settop(L, 10);
+  lua_settop(L, 11);
   NormGeometry g = check_input(L, 2, "batch_norm: input");
   const Tensor *dy = tensor_check_real(L, 1, "batch_norm: gradient", 0), *x = lua_touserdata(L, 2);
   if (!tensor_same_shape(dy, x))
@@ -305,11 +306,13 @@ static int l_backward(lua_State *L) {
   bool training = lua_toboolean(L, 7), relu = lua_toboolean(L, 8);
   bool want_dx = lua_toboolean(L, 9), want_dweight = lua_toboolean(L, 10);
   dy = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
+  bool over = want_dx && lua_toboolean(L, 11) && lua_rawequal(L, 1, -1);
   x = tensor_push_in_layout(L, 2, LAYOUT_IMAGE);
   double *sums;
   real *vectors = push_work(L, &g, 5, true, &sums), *slope = vectors + 3 * g.width, *offset = slope + g.width;
   int work = lua_gettop(L);
-  Tensor *dx = want_dx ? tensor_push(L, DTYPE_REAL, x->ndim, x->shape, LAYOUT_IMAGE) : NULL;
+  real *dx = want_dx && !over ? tensor_push(L, DTYPE_REAL, x->ndim, x->shape, LAYOUT_IMAGE)->data : dy->data;
+  if (over) lua_pushvalue(L, 1);
   if (!want_dx) lua_pushnil(L);
   Tensor *dweight = tensor_push(L, DTYPE_REAL, 1, &g.c, LAYOUT_ROWS);
   Tensor *dbias = tensor_push(L, DTYPE_REAL, 1, &g.c, LAYOUT_ROWS);
@@ -319,7 +322,7 @@ static int l_backward(lua_State *L) {
   else
     memset(sums, 0, (size_t)(g.pieces * 2 * g.width) * sizeof *sums);
   backward_coefficients(&g, sums, inverse, line.scale, dweight->data, dbias->data, slope, offset);
-  if (want_dx) normalise_backward(&g, &line, dy->data, x->data, training ? slope : NULL, offset, dx->data);
+  if (want_dx) normalise_backward(&g, &line, dy->data, x->data, training ? slope : NULL, offset, dx);
   scratch_release(L, work);
   return 3;
 }

@@ -41,15 +41,23 @@ static double wish(const LossGeometry *g, long sample, long c) {
   return weight_of(g, c) * (target * (1 - g->smoothing) + g->smoothing / (double)g->classes);
 }
 
+/* The powers of e wait in dx, so that each is taken once. */
 static double cross_entropy(const LossGeometry *g, long sample, const real *x, real *dx) {
-  double total = log_sum_exp(x, g->classes), loss = 0, all = 0;
+  double most = x[0], sum = 0, loss = 0, all = 0;
+  for (long c = 1; c < g->classes; c++) most = x[c] > most ? x[c] : most;
+  for (long c = 0; c < g->classes; c++) {
+    double power = exp(x[c] - most);
+    sum += power;
+    if (dx != NULL) dx[c] = (real)power;
+  }
+  double total = most + log(sum); /* cppcheck-suppress invalidFunctionArg ; at least one term is 1 */
   for (long c = 0; c < g->classes; c++) {
     double q = wish(g, sample, c);
     all += q;
     if (q != 0) loss += q * (total - x[c]);
   }
   for (long c = 0; dx != NULL && c < g->classes; c++)
-    dx[c] = (real)(g->scale * (all * exp(x[c] - total) - wish(g, sample, c)));
+    dx[c] = (real)(g->scale * (all / sum * dx[c] - wish(g, sample, c)));
   return g->scale * loss;
 }
 

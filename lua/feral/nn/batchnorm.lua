@@ -35,7 +35,7 @@ function BatchNorm:forward(x, relu)
   if not autograd.wanted(x, weight, bias) then return y end
   return autograd.record(y, { x, weight, bias, n = 3 }, function(g)
     local dx, dweight, dbias = core.backward(g, x, weight, bias, mean, inverse, training, relu, node(x) ~= nil,
-      node(weight) ~= nil or node(bias) ~= nil)
+      node(weight) ~= nil or node(bias) ~= nil, autograd.may_overwrite(g))
     return dx, node(weight) and dweight, node(bias) and dbias
   end)
 end
