@@ -42,8 +42,8 @@ local attempts = 0
 ---@param f function
 ---@return boolean, ...
 function errors.attempt(f, ...)
-  attempts = attempts + 1
   local _done <close> = setmetatable({}, { __close = function() attempts = attempts - 1 end })
+  attempts = attempts + 1 -- after what may fail for want of memory
   return pcall(f, ...)
 end
 

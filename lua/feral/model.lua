@@ -7,13 +7,13 @@ local nn = require "feral.nn"
 local json = require "feral.json"
 local random = require "feral.random"
 local safetensors = require "feral.safetensors"
-local autograd = require "feral.autograd"
 local core = require "feral.core.tensor"
 local create = require "feral.core.create"
 local ops = require "feral.ops"
 local errors = require "feral.errors"
 local preprocess = require "feral.preprocess"
 local scope = require "feral.core.scope"
+local compile = require "feral.compile"
 
 local model = {}
 
@@ -111,10 +111,8 @@ end
 ---@param x Tensor  N x C x H x W
 ---@return Tensor   N x classes
 function Model:logits(x)
-  local was_training = self.net.training
-  self.net:eval()
-  local out = autograd.no_grad(self.net, x)
-  if was_training then self.net:train() end
+  self.predictor = self.predictor or compile.predictor(self.net)
+  local out = self.predictor(x)
   if out:dim() ~= 2 or out:size(2) ~= #self.classes then
     errors.raise("model: the network gives %s, N x %d expected for its classes", table.concat(out.shape, "x"), #self.classes)
   end

@@ -13,6 +13,7 @@ local errors = require "feral.errors"
 local loss_functions = require "feral.loss"
 local metrics = require "feral.metrics"
 local checkpoint = require "feral.checkpoint"
+local compile = require "feral.compile"
 local progress = require "feral.progress"
 
 local train = {}
@@ -32,8 +33,7 @@ end
 function train.evaluate(net, loader, loss)
   check_loader("evaluate: the data", loader)
   loss = loss or loss_functions.cross_entropy
-  local was_training = net.training
-  net:eval()
+  local predict = compile.predictor(net)
   local result = { loss = 0, labels = {}, predictions = {} }
   local next_batch, _, _, batches = loader:batches(0)
   local _batches <close> = batches
@@ -42,7 +42,7 @@ function train.evaluate(net, loader, loss)
       local _open <close> = scope.scope()
       local x, y = next_batch()
       if not x then break end
-      local logits = net(x)
+      local logits = predict(x)
       result.loss = result.loss + loss(logits, y):item() * #y
       local _, best = reduce.max(logits, 2)
       table.move(create.totable(y), 1, #y, #result.labels + 1, result.labels)
@@ -50,7 +50,6 @@ function train.evaluate(net, loader, loss)
     end
   end)
   result.loss = result.loss / #result.labels
-  if was_training then net:train() end
   return result
 end
 

@@ -30,6 +30,7 @@
   X(optim) \
   X(lstm) \
   X(convlstm) \
+  X(plan) \
   X(image) \
   X(transform) \
   X(augment) \

@@ -5,40 +5,60 @@
 #ifndef FERAL_TAIL_H
 #define FERAL_TAIL_H
 
-#include "../base/simd.h"
+#include <stddef.h>
 
-typedef enum TailActivation { TAIL_LINEAR, TAIL_RELU, TAIL_LEAKY_RELU } TailActivation;
+#include "activation.h"
+
+typedef enum TailActivation {
+  TAIL_LINEAR,
+  TAIL_RELU,
+  TAIL_LEAKY_RELU,
+  TAIL_ELU,
+  TAIL_GELU,
+  TAIL_SILU,
+  TAIL_SIGMOID,
+  TAIL_TANH
+} TailActivation;
 
 typedef struct Tail {
   const real *residual; /* as many numbers as y, in the same order; or NULL */
   TailActivation activation;
-  real parameter; /* the slope below 0 of TAIL_LEAKY_RELU */
+  real parameter; /* slope of TAIL_LEAKY_RELU, alpha of TAIL_ELU */
 } Tail;
 
-static inline vreal tail_activate(const Tail *tail, vreal y) {
-  switch (tail->activation) {
+/* y[i] = activation(x[i] + residual[i]) for i from 'at' to at + count - 1; x may be y. tail NULL: y = x. */
+void tail_map(const Tail *tail, const real *x, real *y, long at, long count);
+
+/* The same in place. A kernel that writes some numbers twice calls it after each time, for what it has just written. */
+static inline void tail_apply(const Tail *tail, real *y, long at, long count) {
+  if (tail != NULL) tail_map(tail, y, y, at, count);
+}
+
+static inline vreal tail_activate(TailActivation activation, vreal x, real parameter) {
+  switch (activation) {
   case TAIL_RELU:
-    return vselect(y <= 0, vset(0), y);
+    return vselect(x <= 0, vset(0), x);
   case TAIL_LEAKY_RELU:
-    return vselect(y > 0, y, y * tail->parameter);
+    return vselect(x > 0, x, x * parameter);
+  case TAIL_ELU:
+    return vselect(x > 0, x, expm1_of(x) * parameter);
+  case TAIL_GELU:
+    return normal_cdf(x) * x;
+  case TAIL_SILU:
+    return vsigmoid(x) * x;
+  case TAIL_SIGMOID:
+    return vsigmoid(x);
+  case TAIL_TANH:
+    return vtanh(x);
   default:
-    return y;
+    return x;
   }
 }
 
-/* y for the results number 'at' and following, of which 'lanes' are wanted (VLANES, a constant, where all are). */
+/* The tail of a vector: numbers 'at' and following, of which 'lanes' are wanted. */
 static inline vreal tail_vector(const Tail *tail, vreal y, long at, int lanes) {
   if (tail->residual != NULL) y += vload_part(tail->residual + at, lanes);
-  return tail_activate(tail, y);
-}
-
-/* The same in place for y[at] .. y[at + count - 1]; nothing at all where tail is NULL. */
-static inline void tail_apply(const Tail *tail, real *y, long at, long count) {
-  if (tail == NULL) return;
-  long end = at + count;
-  for (; at + VLANES <= end; at += VLANES) vstore(y + at, tail_vector(tail, vload(y + at), at, VLANES));
-  int rest = (int)(end - at);
-  if (rest > 0) vstore_part(y + at, tail_vector(tail, vload_part(y + at, rest), at, rest), rest);
+  return tail_activate(tail->activation, y, tail->parameter);
 }
 
 #endif

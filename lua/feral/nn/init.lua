@@ -134,9 +134,26 @@ function nn.trace(enter, leave, fn)
   return fn()
 end
 
+local interpreter
+
+--- Runs net(...), but with f(layer, ...) in place of each layer's forward: compile.lua writes a network down so.
+---@param f fun(layer: Module, ...): any
+---@param net Module
+function nn.interpret(f, net, ...)
+  local before = interpreter
+  interpreter = f
+  local _done <close> = setmetatable({}, { __close = function() interpreter = before end })
+  return net(...)
+end
+
 function Module.__call(self, ...)
   if entering then entering(self, ...) end
-  local out, second = self:forward(...)
+  local out, second
+  if interpreter then
+    out, second = interpreter(self, ...)
+  else
+    out, second = self:forward(...)
+  end
   if leaving then leaving(self, out) end
   if observer then observer(self, out) end
   return out, second
@@ -251,6 +268,11 @@ function Module:num_parameters(all)
   end
   return count
 end
+
+--- A plan: what the network predicts, in one C call. See compile.lua.
+---@param example Tensor  N x ...; the plan takes any N
+---@return fun(x: Tensor): Tensor
+function Module:compile(example) return require("feral.compile").plan(self, example) end
 
 local function own_parameters(layer)
   local count = 0

@@ -1,0 +1,278 @@
+local lu = require "luaunit"
+local feral = require "feral"
+local check = require "check"
+local threads = require "threads"
+local core = require "feral.core.plan"
+local autograd, nets, nn, tensor = feral.autograd, feral.nets, feral.nn, feral.tensor
+
+local T = {}
+
+local tolerance = check.is_double and 1e-10 or 1e-5
+
+--- Gives batch norms statistics and weights as after some training.
+local function trained(net)
+  net:walk(function(_, layer)
+    if not layer.running_mean then return end
+    local n = layer.running_mean:numel()
+    layer:load_state {
+      running_mean = tensor.randn(n), running_var = tensor.rand(n) + 0.5,
+      weight = layer.weight and tensor.rand(n) + 0.5, bias = layer.bias and tensor.randn(n),
+    }
+  end)
+  return net
+end
+
+local function difference(a, b)
+  lu.assertEquals(a.shape, b.shape)
+  return (a - b):abs():max():item() / math.max(1, b:abs():max():item())
+end
+
+--- Compares a plan with its network at several batches.
+local function compare(net, shape, batches, what)
+  local open <close> = tensor.scope() -- luacheck: ignore
+  trained(net):eval()
+  local plan = net:compile(check.randn(1, table.unpack(shape)))
+  for _, n in ipairs(batches) do
+    local x = check.randn(n, table.unpack(shape))
+    if n % 2 == 0 and #shape == 3 then x = x:as_image() end
+    local off = difference(plan(x), autograd.no_grad(net, x))
+    if off > tolerance then lu.fail(("%g off at a batch of %d: %s"):format(off, n, what or tostring(net))) end
+  end
+  return plan
+end
+
+local function activation()
+  local made = { nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.PReLU }
+  return made[check.integer(1, #made)]()
+end
+
+local function chance(n) return check.integer(1, n) == 1 end
+
+--- One random layer for images, and what it makes of their sizes.
+local makers = {
+  function(c, h, w)
+    local kh, kw = check.integer(1, math.min(3, h)), check.integer(1, math.min(3, w))
+    local groups = c % 2 == 0 and chance(3) and 2 or 1
+    local f, stride = groups * check.integer(1, 20), chance(3) and 2 or 1
+    return nn.Conv2d(c, f, { kh, kw }, { stride = stride, groups = groups, bias = chance(2) }), f
+  end,
+  function(c) return nn.DepthwiseConv2d(c, 3, { padding = 1, bias = chance(2) }), c end,
+  function(c) return nn.BatchNorm(c, { affine = chance(2) }), c end,
+  function(c) return activation(), c end,
+  function(c) return chance(2) and nn.PReLU(c) or nn.Dropout(0.3), c end,
+  function(c) return nn.MaxPool2d(3, { stride = check.integer(1, 2), padding = 1, ceil = chance(2) }), c end,
+  function(c) return nn.AvgPool2d(2, { padding = 1, stride = 1, count_include_pad = chance(2) }), c end,
+  function(c)
+    local main = nn.Sequential(nn.Conv2d(c, c, 3, { padding = 1 }), chance(2) and nn.BatchNorm(c) or activation())
+    return nn.Residual(main, chance(2) and { activation = nn.ReLU() } or nil), c
+  end,
+  function(c)
+    return nn.Residual(nn.Sequential(nn.Conv2d(c, 5, 1), nn.MaxPool2d(3, { stride = 2, padding = 1 })),
+      nn.Sequential(nn.Conv2d(c, 5, 1, { stride = 2, bias = false }), nn.BatchNorm(5))), 5
+  end,
+  function(c)
+    return nn.Concat(nn.Conv2d(c, 3, 1), nn.Sequential(nn.BatchNorm(c), nn.ReLU()), nn.Dropout()), 3 + 2 * c
+  end,
+}
+
+local function random_net()
+  local c, h, w = check.integer(1, 4), check.integer(4, 13), check.integer(4, 13)
+  local shape, layers = { c, h, w }, {}
+  for _ = 1, check.integer(0, 7) do
+    if c > 60 then break end
+    local layer, f = makers[check.integer(1, #makers)](c, h, w)
+    local out = layer:eval()(tensor.zeros(1, c, h, w))
+    layers[#layers + 1], c, h, w = layer, f, out:size(3), out:size(4)
+  end
+  local features = c
+  if chance(2) then
+    layers[#layers + 1] = nn.GlobalAvgPool()
+  else
+    features = c * h * w
+    layers[#layers + 1] = nn.Flatten()
+    if chance(3) then layers[#layers + 1] = activation() end
+    if chance(4) then layers[#layers + 1] = nn.BatchNorm(features) end
+  end
+  if chance(2) then
+    local width = check.integer(1, 70)
+    for _, layer in ipairs { nn.Linear(features, width, { bias = chance(2) }), nn.BatchNorm(width), activation() } do
+      layers[#layers + 1] = layer
+    end
+    features = width
+  end
+  if chance(6) then return nn.Sequential(table.unpack(layers)), shape end
+  layers[#layers + 1] = nn.Linear(features, check.integer(1, 9))
+  if chance(3) then layers[#layers + 1] = nn.Softmax() end
+  return nn.Sequential(table.unpack(layers)), shape
+end
+
+function T.test_plans_of_random_networks_give_their_numbers()
+  for i = 1, 200 do
+    local net, shape = random_net()
+    compare(net, shape, i % 10 == 0 and { 1, 7, 64 } or { 1, check.integer(2, 9) })
+  end
+end
+
+function T.test_plans_of_known_networks_give_their_numbers()
+  for _, name in ipairs(nets.names) do
+    local size = name == "emopy" and 64 or 48
+    compare(nets.make(name, 7), { 1, size, size }, name == "vgg" and { 1, 7 } or { 1, 7, 64 }, name)
+  end
+end
+
+function T.test_batch_norms_activations_and_sums_cost_no_step()
+  local function steps(net, ...) return table.concat(core.steps(net:compile(tensor.zeros(1, ...)).core), " ") end
+  local function block(activation_of_sum)
+    local main = nn.Sequential(nn.Conv2d(4, 4, 3, { padding = 1 }), nn.BatchNorm(4), nn.ReLU(),
+      nn.Conv2d(4, 4, 3, { padding = 1 }), nn.BatchNorm(4))
+    return nn.Residual(main, activation_of_sum and { activation = nn.ReLU() } or nil)
+  end
+  lu.assertEquals(steps(block(false), 4, 8, 8), "conv conv")
+  lu.assertEquals(steps(block(true), 4, 8, 8), "conv conv")
+  lu.assertEquals(steps(nn.Sequential(block(false), nn.LeakyReLU()), 4, 8, 8), "conv conv")
+  local flat = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(12, 3), nn.BatchNorm(3), nn.Tanh())
+  lu.assertEquals(steps(flat, 3, 2, 2), "dense")
+  lu.assertEquals(steps(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.BatchNorm(2)), 1, 2, 2), "conv scale")
+  lu.assertEquals(steps(nn.Dropout(), 3), "map")
+end
+
+function T.test_a_value_that_is_read_twice_is_left_alone()
+  local Twice = nn.class "PlanTwice"
+  function Twice:init() self:add_child("conv", nn.Conv2d(2, 2, 1)) self:add_child("norm", nn.BatchNorm(2)) end
+  function Twice:forward(x)
+    local y = self.conv(x)
+    return (self.norm(y) + y):relu() + y
+  end
+  compare(Twice(), { 2, 3, 3 }, { 1, 4 })
+end
+
+local SequenceNet = nn.class "PlanSequences"
+
+function SequenceNet:init(options)
+  self:add_child("lstm", nn.LSTM(6, 9, options))
+  self:add_child("out", nn.Linear(options.bidirectional and 18 or 9, 4))
+end
+
+function SequenceNet:forward(x) return self.out(self.lstm(x):select(2, -1)) end
+
+function T.test_sequences()
+  for layers = 1, 2 do
+    for _, bidirectional in ipairs { false, true } do
+      compare(SequenceNet { layers = layers, bidirectional = bidirectional, bias = layers == 1 }, { 5, 6 }, { 1, 7, 64 })
+    end
+  end
+  compare(nn.LSTM(3, 20), { 4, 3 }, { 1, 13 })
+end
+
+function T.test_layers_of_each_step()
+  local frames = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 6))
+  local Net = nn.class "PlanFrames"
+  function Net:init()
+    self:add_child("frames", nn.TimeDistributed(frames))
+    self:add_child("sequence", SequenceNet {})
+  end
+  function Net:forward(x) return self.sequence(self.frames(x)) end
+  compare(Net(), { 4, 1, 6, 6 }, { 1, 7 })
+  compare(nn.TimeDistributed(nn.Conv2d(2, 3, 3)), { 3, 2, 5, 4 }, { 1, 5 })
+  compare(nn.TimeDistributed(nn.Flatten()), { 3, 2, 5, 4 }, { 1, 5 })
+end
+
+local all_bits = [[
+  local feral = require "feral"
+  local tensor, nets = feral.tensor, feral.nets
+  local function digest(t)
+    local sum = 0
+    for word in t:tobytes():gmatch("....") do sum = sum * 1099511628211 ~ string.unpack("<I4", word) end
+    return sum
+  end
+  tensor.manual_seed(3)
+  for _, name in ipairs { "mini_xception", "emopy", "vgg" } do
+    local size = name == "vgg" and 32 or 64
+    local plan = nets.make(name, 7, { size = size }):compile(tensor.zeros(1, 1, size, size))
+    for _, n in ipairs { 1, 3, 17 } do print(name, digest(plan(tensor.randn(n, 1, size, size)))) end
+  end
+  local lstm = feral.nn.LSTM(20, 40, { layers = 2 })
+  local plan = lstm:compile(tensor.zeros(1, 5, 20))
+  for _, n in ipairs { 1, 3, 33 } do print(digest(plan(tensor.randn(n, 5, 20)))) end
+]]
+
+function T.test_every_bit_is_the_same_at_any_number_of_threads()
+  local alone = threads.run(1, all_bits)
+  lu.assertEquals(select(2, alone:gsub("\n", "")), 12)
+  for count = 2, 5, 3 do lu.assertEquals(threads.run(count, all_bits), alone) end
+end
+
+function T.test_a_sample_does_not_depend_on_its_batch()
+  local plan = nets.mini_xception(7):compile(tensor.zeros(1, 1, 48, 48))
+  local x = tensor.randn(9, 1, 48, 48)
+  local whole = plan(x)
+  for i = 1, 9, 4 do lu.assertEquals(plan(x:narrow(1, i, 1)):tobytes(), whole:narrow(1, i, 1):contiguous():tobytes()) end
+end
+
+function T.test_a_plan_keeps_the_weights_it_was_made_of()
+  local net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+  local x = check.randn(4, 3)
+  local plan = net:compile(x)
+  local before = plan(x)
+  autograd.no_grad(function() net:get(1).weight:mul_(-2) end)
+  lu.assertEquals(difference(plan(x), before), 0)
+  check.close(net:compile(x)(x), autograd.no_grad(net, x), tolerance)
+end
+
+function T.test_the_network_is_left_as_it_was()
+  local net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm(2), nn.Dropout())
+  net:get(2):eval()
+  local mean = net:get(2).running_mean:clone()
+  net:compile(check.randn(5, 3))
+  lu.assertEquals({ net.training, net:get(1).training, net:get(2).training, net:get(3).training }, { true, true, false, true })
+  check.close(net:get(2).running_mean, mean, 0)
+end
+
+function T.test_what_has_no_place_in_a_plan_is_named()
+  local function says(text, net, example)
+    lu.assertStrContains(check.message(net.compile, net, example), text)
+  end
+  says("compile: layer 2, LayerNorm has no place in a plan: ", nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)),
+    tensor.zeros(1, 3))
+  says("compile: layer 1.main, Lambda has no place in a plan: a plan knows no x:abs",
+    nn.Sequential(nn.Residual(nn.Lambda(function(x) return x:abs() end))), tensor.zeros(1, 3))
+  says("compile: Softmax has no place in a plan: a plan has softmax over channels or features only", nn.Softmax(3),
+    tensor.zeros(1, 2, 3, 4))
+  says("compile: an example of the input expected, got nil", nn.ReLU())
+  says("conv2d: input has 3 channels, weight expects 1", nn.Conv2d(1, 2, 3), tensor.zeros(1, 3, 8, 8))
+  local plan = nn.Conv2d(1, 2, 3):compile(tensor.zeros(1, 1, 8, 8))
+  lu.assertStrContains(check.message(plan, tensor.zeros(2, 1, 7, 8)), "plan: input is 2x1x7x8, N x 1x8x8 expected")
+  lu.assertStrContains(check.message(plan, 3), "plan: input is number, N x 1x8x8 expected")
+  lu.assertStrContains(check.message(plan, tensor.zeros({ 1, 1, 8, 8 }, "u8")), "plan: input must be f")
+end
+
+function T.test_a_predictor_follows_the_network()
+  local predict
+  local function follows(net, x) check.close(predict(x), autograd.no_grad(net, x), tolerance) end
+  local net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm(2), nn.ReLU(), nn.GlobalAvgPool()):eval()
+  predict = feral.compile.predictor(net)
+  follows(net, check.randn(2, 1, 6, 6))
+  follows(net, check.randn(3, 1, 8, 5))
+  net:get(1).weight:detach():mul_(3)
+  follows(net, check.randn(3, 1, 8, 5))
+  local plain = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.LayerNorm(3))
+  predict = feral.compile.predictor(plain)
+  local x = check.randn(4, 3)
+  local y = predict(x)
+  lu.assertTrue(plain.training and plain:get(2).training)
+  check.close(y, autograd.no_grad(plain:eval(), x), tolerance)
+end
+
+function T.test_nothing_leaks_when_memory_runs_out()
+  local net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+  local one, many = check.randn(1, 1, 6, 6), check.randn(40, 1, 6, 6)
+  check.survives_lack_of_memory(function()
+    local open <close> = tensor.scope() -- luacheck: ignore
+    local plan = net:compile(one)
+    plan(one)
+    plan(many)
+    plan(one)
+  end)
+end
+
+return T
