@@ -59,11 +59,6 @@ void conv_run(const ConvGeometry *g, const real *x, const real *packed, const Ta
   forward_method(g)->run(g, x, packed, tail, y, scratch);
 }
 
-bool conv_is_large(const ConvGeometry *g) {
-  long depth = g->kh * g->kw * (g->c / g->groups) + 1;
-  return (double)depth * (double)(g->n * g->oh * g->ow) * (double)g->f > 1 << 16;
-}
-
 long conv_forward_scratch(const ConvGeometry *g) {
   return conv_packed_size(g) + conv_run_scratch(g);
 }

@@ -44,6 +44,9 @@ void conv_pack(const ConvGeometry *g, const real *w, const real *bias, real *pac
 /* y = tail(x * w + bias); tail may be NULL */
 void conv_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y, real *scratch);
 /* Whether there is enough to do for more than one thread. */
-bool conv_is_large(const ConvGeometry *g);
+static inline bool conv_is_large(const ConvGeometry *g) {
+  long depth = g->kh * g->kw * (g->c / g->groups) + 1;
+  return (double)depth * (double)(g->n * g->oh * g->ow) * (double)g->f > 1 << 16;
+}
 
 #endif
