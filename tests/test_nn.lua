@@ -341,6 +341,14 @@ function T.test_a_forward_must_give_something_that_the_next_layer_takes()
   lu.assertStrContains(raising(nn.Sequential(Nothing(), nn.ReLU()), tensor.zeros(1)), "in layer 2 (ReLU)")
 end
 
+function T.test_a_class_needs_no_init_but_a_forward()
+  local Double = nn.class "Double"
+  lu.assertStrContains(raising(nn.Sequential(Double()), tensor.zeros(1)),
+    'nn.class "Double" has no function forward(x)\n  in layer 1 (Double)')
+  function Double:forward(x) return x * 2 end
+  check.close(Double()(tensor { 1, 2 }), { 2, 4 })
+end
+
 function T.test_library_and_program_name_the_line_of_a_script()
   local dir <close> = temporary.folder()
   local path = temporary.write(dir / "own.lua", [[

@@ -23,9 +23,13 @@ local Module = {}
 Module.__index = Module
 nn.Module = Module
 
+function Module:init() end
+
+function Module:forward() errors.raise("nn.class \"%s\" has no function forward(x)", self.kind) end
+
 local classes = {} -- kind -> class
 
---- Makes a class of layers. nn.class "Name" returns a table to which init and forward are added.
+--- Makes a class of layers. nn.class "Name" returns a table to which forward is added, and init where it is made with arguments.
 --- Instances are made by calling the class; the arguments are remembered, since a model file lists them.
 ---@param kind string
 ---@return table
