@@ -224,13 +224,22 @@ static void run_block(Block b, const LaneBlock *block, long pixels, long whole) 
   }
 }
 
-static void run_tile(const Work *k, const Tile *tile, const real *x, const real *packed, real *y) {
+/* Output channels: blocks of vectors of all groups, of which a part may be one thread's. */
+typedef struct Part {
+  long first, end;
+} Part;
+
+static long first_channel(const Work *k, long block) {
+  return block / k->blocks * k->g.cout + lane_block(k->g.cout, BLOCK_VECTORS, block % k->blocks).first * VLANES;
+}
+
+static void run_tile(const Work *k, const Tile *tile, Part part, const real *x, const real *packed, real *y) {
   const Gather *g = &k->g;
   Block b = {.runs = k->runs, .lanes = g->cout};
   b.run_at = gather_table(packed, k->run_at);
   b.in_at = gather_table(packed, k->in_at);
   b.out_at = gather_table(packed, k->out_at);
-  for (long i = 0; i < g->groups * k->blocks; i++) {
+  for (long i = part.first; i < part.end; i++) {
     LaneBlock block = lane_block(g->cout, BLOCK_VECTORS, i % k->blocks);
     long group = i / k->blocks, at = group * k->vectors + block.first;
     b.x = x + group * g->cin;
@@ -242,15 +251,39 @@ static void run_tile(const Work *k, const Tile *tile, const real *x, const real 
   }
 }
 
+/* A tile's output is contiguous, forward; a part's is some channels of each pixel. */
+static void run_tail(const Work *k, const Tile *tile, Part part, const Tail *tail, const real *packed, real *y,
+                     long at) {
+  long blocks = k->g.groups * k->blocks, channels = k->g.out_c;
+  if (tail == NULL) return;
+  if (part.first == 0 && part.end == blocks) {
+    tail_apply(tail, y, at, tile->pixels * channels);
+    return;
+  }
+  const long *out_at = gather_table(packed, k->out_at);
+  long first = first_channel(k, part.first), end = part.end < blocks ? first_channel(k, part.end) : channels;
+  for (long p = 0; p < tile->pixels; p++) tail_apply(tail, y, at + out_at[p] + first, end - first);
+}
+
+/* How many parts of the channels are made where there are too few tiles for all threads. Parts must not overlap. */
+static long channel_parts(const Work *k) {
+  long threads = omp_get_max_threads(), wanted = 2 * threads;
+  if (threads == 1 || k->tiling.count >= wanted || k->g.cout % VLANES != 0) return 1;
+  long parts = (wanted + k->tiling.count - 1) / k->tiling.count, blocks = k->g.groups * k->blocks;
+  return parts < blocks ? parts : blocks;
+}
+
 static void run(const Work *k, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
   real *buffer = scratch + omp_get_thread_num() * k->tiling.buffer;
+  long parts = channel_parts(k), blocks = k->g.groups * k->blocks;
 #pragma omp for schedule(dynamic)
-  for (long i = 0; i < k->tiling.count; i++) {
+  for (long i = 0; i < k->tiling.count * parts; i++) {
     if (interrupted()) continue;
-    Tile tile = gather_tile(&k->g, &k->tiling, i);
+    Tile tile = gather_tile(&k->g, &k->tiling, i / parts);
+    Part part = {piece_start(blocks, parts, i % parts), piece_start(blocks, parts, i % parts + 1)};
     real *to = gather_output(&k->g, &tile, y);
-    run_tile(k, &tile, gather_input(&k->g, &tile, x, buffer), packed, to);
-    tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
+    run_tile(k, &tile, part, gather_input(&k->g, &tile, x, buffer), packed, to);
+    run_tail(k, &tile, part, tail, packed, y, to - y);
   }
 }
 

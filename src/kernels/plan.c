@@ -4,8 +4,10 @@
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
 
-/* In reals: of a thread's cache, for values; of workspace in all. In multiply-adds: a step that is worth a second thread. */
-enum { CACHE = 96 << 10, CHUNK_MOST = 16, WORKSPACE_MOST = 32 << 20, LARGE = 1 << 17, CHUNKS_A_THREAD = 4 };
+/* In reals: what of a thread's cache values and weights may take; workspace in all. In samples: a chunk's most, and how many
+   must share weights that do not fit the cache. In multiply-adds: a step that is worth a second thread. */
+enum { CACHE = 96 << 10, WEIGHTS = 128 << 10, WORKSPACE_MOST = 32 << 20 };
+enum { CHUNK_MOST = 16, SHARING = 16, LARGE = 1 << 17, CHUNKS_A_THREAD = 4 };
 
 static long least(long a, long b) {
   return a < b ? a : b;
@@ -38,8 +40,10 @@ static long scratch_size(const Plan *p, long n) {
   return whole_lines(size);
 }
 
-/* Samples at a time for one thread: as many as its cache holds, but enough chunks for all threads. */
+/* Samples at a time for one thread: as many as its cache holds, but enough chunks for all threads; more where they must
+   share the reading of many weights. */
 static long chunk_alone(const Plan *p, long n, long threads) {
+  if (p->packed > WEIGHTS) return most(1, least(SHARING, n / threads));
   long chunk = least(most(1, CACHE / widest_step(p)), CHUNK_MOST);
   return most(1, least(chunk, n / (threads * CHUNKS_A_THREAD)));
 }

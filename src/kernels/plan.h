@@ -72,6 +72,7 @@ typedef struct PlanValue {
 typedef struct Plan {
   long steps, values;
   long per_sample; /* reals of workspace */
+  long packed;     /* reals of weights */
   double work;     /* of all steps */
   PlanStep *step;
   PlanValue *value;

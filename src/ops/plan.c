@@ -294,9 +294,8 @@ static long packed_size(const PlanStep *s) {
 
 /* Packs all weights into one block, which becomes the plan's. */
 static void pack_steps(lua_State *L, int object, int list, Plan *p) {
-  long size = 0;
-  for (long i = 0; i < p->steps; i++) size += packed_size(&p->step[i]);
-  real *packed = scratch_push(L, (size_t)size);
+  for (long i = 0; i < p->steps; i++) p->packed += packed_size(&p->step[i]);
+  real *packed = scratch_push(L, (size_t)p->packed);
   lua_setiuservalue(L, object, WEIGHTS_SLOT);
   for (long i = 0; i < p->steps; i++) {
     PlanStep *s = &p->step[i];

@@ -76,6 +76,11 @@ function workloads.chosen(names)
   return names
 end
 
+local function planned(net, x)
+  local made, plan = pcall(net.compile, net, x)
+  return made and plan or function(batch) return autograd.no_grad(net, batch) end
+end
+
 --- A network, a batch for it and what is done with them.
 ---@param name string
 ---@param batch integer
@@ -100,10 +105,12 @@ function workloads.make(name, batch)
     loss.cross_entropy(net(x), y):backward()
     optimizer:step()
   end
-  --- Of the first samples, or of all; the network must be in eval.
+  local run
+  --- Of the first samples, or of all, by a plan made at the first call where the network can be one; it must be in eval.
   function w.predict(samples)
+    run = run or planned(net, x)
     local _step <close> = tensor.scope()
-    autograd.no_grad(net, samples and x:narrow(1, 1, samples) or x)
+    run(samples and x:narrow(1, 1, samples) or x)
   end
   return w
 end
