@@ -118,6 +118,9 @@ function T.test_plans_of_known_networks_give_their_numbers()
     local size = name == "emopy" and 64 or 48
     compare(nets.make(name, 7), { 1, size, size }, name == "vgg" and { 1, 7 } or { 1, 7, 64 }, name)
   end
+  local workloads = dofile "tests/bench/workloads.lua"
+  compare(workloads.make("resnet18", 1).net, { 1, 48, 48 }, { 1, 7 }, "resnet18")
+  compare(workloads.make("lstm", 1).net, { 16, 256 }, { 1, 7, 64 }, "lstm")
 end
 
 function T.test_batch_norms_activations_and_sums_cost_no_step()
