@@ -125,6 +125,17 @@ function T.test_gradients_that_share_memory_stay_apart()
   a:requires_grad(false)
 end
 
+function T.test_a_gradient_that_two_need_is_written_over_by_neither()
+  local nn = feral.nn
+  local shared = nn.Concat(nn.BatchNorm(2), nn.Sequential(nn.BatchNorm(2), nn.ReLU()), nn.Residual(nn.ReLU(), nn.Tanh()))
+  local net = nn.Sequential(nn.Tanh(), nn.Residual(nn.BatchNorm(2), nn.Sequential(nn.BatchNorm(2), nn.ReLU())), nn.ReLU(), shared)
+  for _ = 1, 5 do
+    check.gradients(function(x) return net(x) end, { check.randn(3, 2, 2, 2) }, 1e-5)
+    check.gradients(function(a, b) return (a:tanh() + b:relu()):tanh() + a:sigmoid() * b:silu() end,
+      { check.randn(3, 4), check.randn(3, 4) }, 1e-5)
+  end
+end
+
 function T.test_a_given_gradient_stays_as_it_was()
   local _s <close> = tensor.scope()
   local x = tensor({ 1, 2 }):requires_grad()
