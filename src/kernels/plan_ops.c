@@ -75,7 +75,7 @@ static void run_prelu(const PlanStep *s, const PlanMemory *m) {
 static void softmax_row(long n, const real *x, real *y) {
   real largest = x[0], sum = 0;
   for (long i = 1; i < n; i++) largest = x[i] > largest ? x[i] : largest;
-  for (long i = 0; i < n; i++) sum += y[i] = (real)exp(x[i] - largest);
+  for (long i = 0; i < n; i++) sum += y[i] = (real)exp((double)x[i] - (double)largest);
   for (long i = 0; i < n; i++) y[i] /= sum;
 }
 

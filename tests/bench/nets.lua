@@ -77,7 +77,7 @@ if not names then
 end
 if options.shares then
   limits = machine.limits()
-  say("machine", "multiply_adds", ("%.1f"):format(limits.flops * 1e-9), "GFLOP/s")
-  say("machine", "memcpy", ("%.1f"):format(limits.bytes * 1e-9), "GB/s")
+  say("machine", "multiply_adds", ("%.2f"):format(limits.flops * 1e-9), "GFLOP/s")
+  say("machine", "memcpy", ("%.2f"):format(limits.bytes * 1e-9), "GB/s")
 end
 for _, name in ipairs(names) do measure(name) end
