@@ -19,12 +19,14 @@ FLAGS_avx512   := -march=x86-64-v4 -mprefer-vector-width=512
 FLAGS_avx2     := -march=x86-64-v3
 FLAGS_baseline :=
 
-# pkg-config's openblas may be another flavour's, so the OpenMP one is named
+# pkg-config's openblas may be another flavour's, and so may the one that the loader takes where several are installed (which
+# keeps threads of its own beside OpenMP's), so the OpenMP one's directory is named to all three
+OPENBLAS_DIR := /usr/lib/$(shell $(CC) -print-multiarch)/openblas-openmp
 LIBS_PKG := lua5.4 libturbojpeg zlib
 CPPFLAGS += $(shell pkg-config --cflags $(LIBS_PKG) 2>/dev/null) -isystem /usr/include/stb \
             -I/usr/include/$(shell $(CC) -print-multiarch)/openblas-openmp
 LDLIBS   += $(shell pkg-config --libs $(LIBS_PKG) 2>/dev/null || echo -llua5.4 -lturbojpeg -lz) \
-            -L/usr/lib/$(shell $(CC) -print-multiarch)/openblas-openmp -lopenblas -lm
+            -L$(OPENBLAS_DIR) -Wl,-rpath,$(OPENBLAS_DIR) -lopenblas -lm
 CFLAGS   += -std=c11 -D_GNU_SOURCE $(OPT) -g -ffp-contract=fast -fno-math-errno -fopenmp -fPIC \
             -Wall -Wextra -Wshadow -Werror -MMD -MP $(SAN)
 LDFLAGS  += -fopenmp -Wl,-z,noexecstack $(SAN)
