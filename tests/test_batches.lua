@@ -113,6 +113,16 @@ local function thread_count()
   return math.tointeger(count)
 end
 
+--- That there are so many threads again. Linux counts a thread for a moment after it has been joined, so some readings may pass.
+local function assert_back_at(count)
+  local found
+  for _ = 1, 20000 do
+    found = thread_count()
+    if found == count then return end
+  end
+  lu.assertEquals(found, count)
+end
+
 function T.test_the_thread_ends_in_every_way()
   local loader = data.loader(random_set(40, 1, 80, 80), { batch = 4, augment = full })
   for _ in loader:batches(1) do tensor.trim() end -- OpenMP's own threads are there from here on
@@ -121,7 +131,7 @@ function T.test_the_thread_ends_in_every_way()
   --- Whether f succeeds; the thread must have ended then.
   local function ends(f)
     local ok, message = pcall(f)
-    lu.assertEquals(thread_count(), before)
+    assert_back_at(before)
     return ok, message
   end
   assert(ends(function()
@@ -183,7 +193,7 @@ function T.test_the_thread_ends_with_the_training()
   local function fails() error("in the middle") end
   lu.assertFalse(pcall(feral.train.fit, net, { train = loader, loss = fails, epochs = 1, progress = false }))
   lu.assertFalse(pcall(feral.train.evaluate, net, loader, fails))
-  lu.assertEquals(thread_count(), before)
+  assert_back_at(before)
 end
 
 function T.test_signals_go_to_the_main_thread()
