@@ -22,7 +22,8 @@ local function sizes(t) return table.concat(t.shape, "x") end
 
 --- The steps of one network while they are written down.
 ---@class Trace
----@field batch integer    samples in the example
+---@field batch integer    samples that are traced
+---@field single boolean   the plan is for one sample at a time
 ---@field steps table[]    {op, x, y, other, times, work, ...}
 ---@field values integer[] numbers a sample, by value
 local Trace = {}
@@ -129,6 +130,7 @@ local function conv(layer, x)
   return x.trace:add("conv", x, out, {
     weight = layer.weight, bias = layer.bias, c = c, h = h, w = w, f = f, kh = kh, kw = kw, oh = oh, ow = ow,
     stride_h = g[1], stride_w = g[2], top = g[3], left = g[4], dilation_h = g[7], dilation_w = g[8], groups = g[9],
+    single = x.trace.single,
     work = out:numel() // x.trace.batch * kh * kw * (c // g[9]),
   })
 end
@@ -502,8 +504,9 @@ local function try(net, example)
   if dims < 2 or dims > 5 then errors.raise("compile: the example is %s, N x ... expected", sizes(example)) end
   local _guard <close> = autograd.no_grad()
   local _open <close> = scope.scope()
+  local single = example:size(1) == 1
   example = example:narrow(1, 1, 1)
-  local trace = setmetatable({ batch = 1, steps = {}, values = { [INPUT] = example:numel(), [OUTPUT] = 0 } }, Trace)
+  local trace = setmetatable({ batch = 1, single = single, steps = {}, values = { [INPUT] = example:numel(), [OUTPUT] = 0 } }, Trace)
   local traced, out = in_eval(net, function()
     net(example) -- what does not fit raises here, as it does without a plan
     return errors.attempt(nn.interpret, trace_layer, net, symbol(trace, INPUT, example))
@@ -520,13 +523,16 @@ end
 --- Makes a plan of a network: the same numbers to rounding, faster by far for small networks and single images. The plan holds a
 --- copy of the weights: compile again after they have changed.
 ---@param net Module
----@param example Tensor  N x ...; the plan takes any N
+---@param example Tensor  N x ...; the plan takes any N, but is at its best with one sample where N is 1, else with many
 ---@return Plan
 --- Raises where a layer has no place in a plan, naming it, and where the example does not fit the network.
 function compile.plan(net, example)
   local plan, message = try(net, example)
   return plan or errors.raise("compile: %s", message)
 end
+
+--- Of a plan's example: what other inputs must have in common with it.
+local function shape_of_plan(x) return (x.shape[1] == 1 and "1x" or "Nx") .. table.concat(x.shape, "x", 2) end
 
 --- A function that predicts with a network as it is at each call: by a plan where the network can be one, made anew when
 --- weights or the sizes of x have changed, else by the network itself in eval mode. No gradients.
@@ -537,7 +543,7 @@ function compile.predictor(net)
   return function(x)
     local state = {}
     for i, pair in ipairs(net:state()) do state[i] = pair[2] end
-    local found, key = core.checksum(state), core_tensor.is_tensor(x) and table.concat(x.shape, "x", 2)
+    local found, key = core.checksum(state), core_tensor.is_tensor(x) and shape_of_plan(x)
     if found ~= weights or key ~= sizes_of_plan then
       plan = try(net, x)
       weights, sizes_of_plan = found, key

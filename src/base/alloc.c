@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static void account(Pool *pool, size_t gone, size_t come) {
   pool->live += come - gone;
@@ -20,6 +21,19 @@ bool pool_would_overflow(const Pool *pool, size_t size) {
   return pool->cap > 0 && (size > pool->cap || pool->live > pool->cap - size);
 }
 
+/* Asks for pages of 2 MB, where the system gives them on request: a network's weights and activations fill more of the usual
+   pages than a processor keeps track of. */
+static void prefer_large_pages(void *block, size_t size) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t page = 2 << 20, start = (uintptr_t)block;
+  if (size < 2 * page) return;
+  uintptr_t first = (start + page - 1) / page * page, end = (start + size) / page * page;
+  madvise((void *)first, end - first, MADV_HUGEPAGE); /* where it fails the usual pages stay */
+#else
+  (void)block, (void)size;
+#endif
+}
+
 void *pool_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   Pool *pool = ud;
   if (ptr == NULL) osize = 0; /* Lua passes the kind of object here */
@@ -33,6 +47,7 @@ void *pool_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   void *block = realloc(ptr, nsize);
   if (block == NULL) return nsize <= osize ? ptr : NULL;
   if (ptr == NULL) pool->blocks++;
+  prefer_large_pages(block, nsize);
   account(pool, osize, nsize);
   return block;
 }

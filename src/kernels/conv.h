@@ -17,6 +17,7 @@ typedef struct ConvGeometry {
   long dilation_h, dilation_w; /* >= 1 */
   long top, left;              /* rows and columns of zeros before the input; oh and ow tell how many are behind it */
   long groups;                 /* divides c and f */
+  bool single;                 /* weights are packed to be read for one image alone */
 } ConvGeometry;
 
 /* How many reals of scratch each function below wants. */

@@ -40,7 +40,8 @@ enum { TRANSFORM = 6 };
 double winograd_cost(const Winograd *k) {
   double products = (double)k->cin * (double)lane_vectors(k->cout);
   double vectors = (double)(lane_vectors(k->cin) + lane_vectors(k->cout));
-  return (double)(k->tiles_h * k->tiles_w) * k->n * k->n * (products + TRANSFORM * vectors);
+  double multiplying = (double)(k->tiles_h * k->tiles_w) * (products + TRANSFORM * vectors);
+  return k->n * k->n * (multiplying + winograd_reading(k->single, products));
 }
 
 static Winograd best_cut(Winograd k) {
@@ -64,7 +65,8 @@ Winograd winograd_forward_pass(const ConvGeometry *g) {
                              .top = g->top,
                              .left = g->left,
                              .weight_in = 9,
-                             .weight_out = 9 * g->c});
+                             .weight_out = 9 * g->c,
+                             .single = g->single});
 }
 
 Winograd winograd_backward_pass(const ConvGeometry *g) {

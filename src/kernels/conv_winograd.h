@@ -29,6 +29,7 @@ typedef struct Winograd {
   long tiles_h, tiles_w, tiles;
   long weight_in, weight_out; /* distances in the weights from one channel to the next */
   bool turned;                /* taps in reverse order */
+  bool single;                /* as in ConvGeometry */
 } Winograd;
 
 bool winograd_fits(const ConvGeometry *g);
@@ -37,6 +38,13 @@ Winograd winograd_backward_pass(const ConvGeometry *g);
 
 /* Cost of an image in multiply-adds of vectors. */
 double winograd_cost(const Winograd *k);
+
+/* What it costs to read so many vectors of weights. Many images share that; for one it is as dear as the multiplying:
+   measured with all of VGG's weights, which no second-level cache holds. */
+static inline double winograd_reading(bool single, double vectors) {
+  enum { READ = 6 };
+  return single ? READ * vectors : 0;
+}
 
 /* Where the pixels of a tile lie in x (in_h,in_w,cin) x images; those beyond the edge are 'zeros'. */
 void winograd_inputs(const Winograd *k, long tile, const real *x, const real *zeros, const real **pixels);

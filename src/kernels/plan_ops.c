@@ -107,13 +107,17 @@ static Window window_at(const PlanPool *g, long oh, long ow) {
 }
 
 static inline vreal max_of(const PlanPool *g, const Window *v, const real *x, int lanes) {
-  vreal best = vload_part(x + (v->h0 * g->w + v->w0) * g->c, lanes);
-  for (long h = v->h0; h < v->h1; h++)
-    for (long w = v->w0; w < v->w1; w++) {
-      vreal here = vload_part(x + (h * g->w + w) * g->c, lanes);
-      best = vselect((here > best) | (here != here), here, best);
+  vreal best = vset(-INFINITY);
+  vmask nan = best != best;
+  for (long h = v->h0; h < v->h1; h++) {
+    const real *pixel = x + (h * g->w + v->w0) * g->c;
+    for (long w = v->w0; w < v->w1; w++, pixel += g->c) {
+      vreal here = vload_part(pixel, lanes);
+      nan |= here != here;
+      best = vmax(best, here);
     }
-  return best;
+  }
+  return vselect(nan, vset(NAN), best);
 }
 
 static inline vreal mean_of(const PlanPool *g, const Window *v, const real *x, int lanes) {
@@ -136,11 +140,13 @@ static inline __attribute__((always_inline)) void pool_pixel(const PlanPool *g, 
 static inline __attribute__((always_inline)) void pool(const PlanStep *s, const PlanMemory *m, const bool largest) {
   const PlanPool *g = &s->pool;
 #pragma omp for
-  for (long row = 0; row < m->n * g->oh; row++)
+  for (long row = 0; row < m->n * g->oh; row++) {
+    long image = row / g->oh, oh = row - image * g->oh;
     for (long ow = 0; ow < g->ow; ow++) {
-      Window v = window_at(g, row % g->oh, ow);
-      pool_pixel(g, largest, &v, m->x + row / g->oh * g->h * g->w * g->c, m->y + (row * g->ow + ow) * g->c);
+      Window v = window_at(g, oh, ow);
+      pool_pixel(g, largest, &v, m->x + image * g->h * g->w * g->c, m->y + (row * g->ow + ow) * g->c);
     }
+  }
 }
 
 static void run_max_pool(const PlanStep *s, const PlanMemory *m) {

@@ -90,6 +90,7 @@ static void read_conv(lua_State *L, int table, PlanStep *s) {
   g->n = 1;
   g->top = number_at(L, table, "top");
   g->left = number_at(L, table, "left");
+  g->single = flag_at(L, table, "single");
 }
 static long conv_size(const PlanStep *s) {
   return conv_packed_size(&s->conv);

@@ -105,12 +105,13 @@ function workloads.make(name, batch)
     loss.cross_entropy(net(x), y):backward()
     optimizer:step()
   end
-  local run
+  local run = {}
   --- Of the first samples, or of all, by a plan made at the first call where the network can be one; it must be in eval.
   function w.predict(samples)
-    run = run or planned(net, x)
+    samples = samples or batch
+    run[samples] = run[samples] or planned(net, x:narrow(1, 1, samples))
     local _step <close> = tensor.scope()
-    run(samples and x:narrow(1, 1, samples) or x)
+    run[samples](x:narrow(1, 1, samples))
   end
   return w
 end
