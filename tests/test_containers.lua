@@ -71,6 +71,22 @@ local function all_containers()
     nn.Concat(nn.Tanh(), nn.Sigmoid(), { dim = 3 }))
 end
 
+--- A sum may lie where main's result did, but not where something else still looks at that.
+function T.test_a_relu_behind_a_residual_changes_nothing_else()
+  local mains = {
+    nn.Linear(4, 4), nn.BatchNorm(4), nn.Tanh(), nn.Sequential(), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm(4)),
+    nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Residual(nn.Linear(4, 4), { activation = nn.Sigmoid() }),
+    nn.Sequential(nn.Sequential(nn.Residual(nn.Linear(4, 4)))), nn.Lambda(function(x) return x end),
+  }
+  for i, main in ipairs(mains) do
+    local net = nn.Sequential(nn.Tanh(), nn.Residual(main), nn.ReLU())
+    local apart = nn.Sequential(nn.Tanh(), nn.Lambda(function(x) return (main(x) + x):relu() end))
+    local x = check.randn(5, 4)
+    lu.assertEquals(net(x):tobytes(), apart(x):tobytes(), "main " .. i)
+    check.gradients(function(t) return net(t) end, { x })
+  end
+end
+
 function T.test_gradients()
   local net = all_containers()
   check.gradients(function(x) return net(x) end, { check.randn(2, 3, 4) })

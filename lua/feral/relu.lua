@@ -17,9 +17,10 @@ end
 --- Of the sum of two tensors of the same shape.
 ---@param a Tensor
 ---@param b Tensor
+---@param in_place boolean|nil  a is fresh, as above: the result lies there
 ---@return Tensor
-function relu.sum(a, b)
-  local y = activation.add_relu(a, b)
+function relu.sum(a, b, in_place)
+  local y = activation.add_relu(a, b, in_place)
   if not autograd.wanted(a, b) then return y end
   return autograd.record(y, { a, b }, function(g)
     local both = activation.relu_backward(g, y, nil, autograd.may_overwrite(g))

@@ -142,12 +142,16 @@ static int l_relu_(lua_State *L) {
   return 1;
 }
 
-/* add_relu(a, b) -> relu(a + b), for two of the same shape */
+/* add_relu(a, b, in_place) -> relu(a + b), for two of the same shape; it lies in a's memory if wanted */
 static int l_add_relu(lua_State *L) {
   const Tensor *a = tensor_check_real(L, 1, "relu: a", 0), *b = tensor_check_real(L, 2, "relu: b", 0);
   if (!tensor_same_shape(a, b))
     tensor_error(L, "relu: %s and %s cannot be added", tensor_describe(L, a), tensor_describe(L, b));
-  const Tensor *y = tensor_push_like(L, a, DTYPE_REAL);
+  const Tensor *y = a;
+  if (lua_toboolean(L, 3))
+    lua_pushvalue(L, 1);
+  else
+    y = tensor_push_like(L, a, DTYPE_REAL);
   loop_run(3, (const Tensor *const[]){y, a, b}, add_relu_row, NULL);
   return 1;
 }

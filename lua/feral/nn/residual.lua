@@ -1,4 +1,5 @@
 local nn = require "feral.nn"
+local Sequential = require "feral.nn.sequential"
 local ops = require "feral.ops"
 local activations = require "feral.activations"
 local relu_along = require "feral.relu"
@@ -21,6 +22,13 @@ function Residual:init(main, skip, options)
   if not skip then self.arguments = table.pack(main, options) end
 end
 
+--- True when nobody but its caller sees what a layer gives, not even its own backward: so it is with those that can do a ReLU
+--- along the way, and were not asked to.
+local function gives_away(layer)
+  while layer.forward == Sequential.forward and #layer.child_names > 0 do layer = layer:get(#layer.child_names) end
+  return layer.forward == layer.takes_relu and not layer.activation
+end
+
 ---@param x Tensor
 ---@param relu boolean|nil  with a ReLU behind it, in the same pass
 ---@return Tensor  of main(x)'s shape
@@ -29,7 +37,7 @@ function Residual:forward(x, relu)
   local a, b = self.main(x), self.skip and self.skip(x) or x
   local shape, other = table.concat(a.shape, "x"), table.concat(b.shape, "x")
   if shape ~= other then errors.raise("Residual: main gives %s, %s %s", shape, self.skip and "skip" or "the input is", other) end
-  if relu and not self.activation then return relu_along.sum(a, b) end
+  if relu and not self.activation then return relu_along.sum(a, b, gives_away(self.main) and not nn.is_observed()) end
   local sum = ops.add(a, b)
   if self.activation then sum = self.activation(sum) end
   return relu and activations.relu(sum) or sum
