@@ -11,7 +11,7 @@
 #include "conv_gather.h"
 #include "conv_methods.h"
 
-enum { PIXELS_MOST = 8, VECTORS_MOST = 4, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4, PACKED = 16 };
+enum { PIXELS_MOST = 8, VECTORS_MOST = 4, RUN_LEAST = 32, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4, PACKED = 16 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -34,6 +34,13 @@ typedef struct Block {
 /* ---- the innermost kernel ---- */
 
 INLINE void store_block(const Block *b, const int vectors, vreal sum[PIXELS_MOST][VECTORS_MOST]) {
+  if (b->whole >= block_pixels(vectors)) { /* nearly always */
+#pragma GCC unroll 8
+    for (int p = 0; p < block_pixels(vectors); p++)
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) vstore(b->y + b->out_at[p] + b->channel[v], sum[p][v]);
+    return;
+  }
 #pragma GCC unroll 8
   for (int p = 0; p < block_pixels(vectors); p++) {
     if (p >= b->pixels) return;
@@ -47,6 +54,20 @@ INLINE void store_block(const Block *b, const int vectors, vreal sum[PIXELS_MOST
   }
 }
 
+/* sum += weights times the input 'at' each pixel */
+INLINE void add_product(const real *const *x, long at, const real *w, const int vectors,
+                        vreal sum[PIXELS_MOST][VECTORS_MOST]) {
+  vreal weight[VECTORS_MOST];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; v++) weight[v] = vload(w + v * VLANES);
+#pragma GCC unroll 8
+  for (int p = 0; p < block_pixels(vectors); p++) {
+    vreal input = vset(x[p][at]);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sum[p][v] += input * weight[v];
+  }
+}
+
 INLINE void sum_block(const Block *b, const int vectors) {
   const real *w = b->w, *x[PIXELS_MOST];
   vreal sum[PIXELS_MOST][VECTORS_MOST];
@@ -56,22 +77,22 @@ INLINE void sum_block(const Block *b, const int vectors) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) sum[p][v] = vload(b->start + v * VLANES);
   }
-  for (long r = 0; r < b->runs.count; r++)
-    for (long at = b->run_at[r], end = at + b->runs.length; at < end; at++, w += vectors * VLANES) {
-      vreal weight[VECTORS_MOST];
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; v++) weight[v] = vload(w + v * VLANES);
-#pragma GCC unroll 8
-      for (int p = 0; p < block_pixels(vectors); p++) {
-        vreal input = vset(x[p][at]);
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) sum[p][v] += input * weight[v];
-      }
-    }
+  if (b->runs.length == 1)
+    for (long r = 0; r < b->runs.count; r++, w += vectors * VLANES) add_product(x, b->run_at[r], w, vectors, sum);
+  else
+    for (long r = 0; r < b->runs.count; r++)
+      for (long at = b->run_at[r], end = at + b->runs.length; at < end; at++, w += vectors * VLANES)
+        add_product(x, at, w, vectors, sum);
   store_block(b, vectors, sum);
 }
 
 /* The same for half a vector of channels. */
+INLINE void add_half(const real *const *x, long at, const real *w, vhalf sum[PIXELS_MOST]) {
+  vhalf weight = vload_half(w);
+#pragma GCC unroll 8
+  for (int p = 0; p < block_pixels(1); p++) sum[p] += vset_half(x[p][at]) * weight;
+}
+
 static void sum_half(const Block *b) {
   const real *w = b->w, *x[PIXELS_MOST];
   vhalf sum[PIXELS_MOST];
@@ -80,12 +101,11 @@ static void sum_half(const Block *b) {
     x[p] = b->x + b->in_at[p];
     sum[p] = vload_half(b->start);
   }
-  for (long r = 0; r < b->runs.count; r++)
-    for (long at = b->run_at[r], end = at + b->runs.length; at < end; at++, w += VLANES) {
-      vhalf weight = vload_half(w);
-#pragma GCC unroll 8
-      for (int p = 0; p < block_pixels(1); p++) sum[p] += vset_half(x[p][at]) * weight;
-    }
+  if (b->runs.length == 1)
+    for (long r = 0; r < b->runs.count; r++, w += VLANES) add_half(x, b->run_at[r], w, sum);
+  else
+    for (long r = 0; r < b->runs.count; r++)
+      for (long at = b->run_at[r], end = at + b->runs.length; at < end; at++, w += VLANES) add_half(x, at, w, sum);
 #pragma GCC unroll 8
   for (int p = 0; p < block_pixels(1); p++) {
     if (p >= b->pixels) return;
@@ -126,8 +146,22 @@ static Tiling largest_tiling(const Gather *g) {
   return gather_largest_tiling(g, TILE_MOST, TILE_PIXELS);
 }
 
+/* Short runs are taken apart: beginning one costs as much as some products. */
+static Runs runs_of(const Gather *g) {
+  Runs runs = gather_runs(g);
+  if (runs.count > 1 && runs.length < RUN_LEAST) runs = (Runs){runs.count * runs.length, 1};
+  return runs;
+}
+
+static void fill_runs(const Work *k, long *run_at) {
+  Runs runs = gather_runs(&k->g);
+  long apart = k->runs.count / (runs.count > 0 ? runs.count : 1);
+  gather_run_offsets(&k->g, run_at);
+  for (long r = k->runs.count - 1; r >= 0; r--) run_at[r] = run_at[r / apart] + r % apart;
+}
+
 static Work work_for(const Gather *g) {
-  Work k = {.g = *g, .runs = gather_runs(g), .vectors = lane_vectors(g->cout), .depth = g->y.taps * g->x.taps * g->cin};
+  Work k = {.g = *g, .runs = runs_of(g), .vectors = lane_vectors(g->cout), .depth = g->y.taps * g->x.taps * g->cin};
   k.tiling = gather_tiling(g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
   k.blocks = lane_blocks(g->cout, BLOCK_VECTORS);
   Tiling largest = largest_tiling(g);
@@ -181,7 +215,7 @@ static void pack(const Work *k, const real *w, const real *bias, real *packed) {
 #pragma omp single nowait
   {
     Tiling largest = largest_tiling(&k->g);
-    gather_run_offsets(&k->g, gather_longs(packed, k->run_at));
+    fill_runs(k, gather_longs(packed, k->run_at));
     gather_offsets(&k->g, &largest, gather_longs(packed, k->in_at), gather_longs(packed, k->out_at));
   }
 #pragma omp for
