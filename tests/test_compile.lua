@@ -278,4 +278,17 @@ function T.test_nothing_leaks_when_memory_runs_out()
   end)
 end
 
+--- How a plan packs its weights follows the example's batch; what it computes does not.
+function T.test_plans_of_one_and_of_many_agree()
+  for _ = 1, 12 do
+    local c, f, h, w = math.random(8, 40), math.random(8, 40), math.random(3, 14), math.random(3, 14)
+    local net = nn.Sequential(nn.Conv2d(c, f, 3, { padding = math.random(0, 2) }), nn.ReLU()):eval()
+    local one, many = check.randn(1, c, h, w), check.randn(5, c, h, w)
+    for _, plan in ipairs { net:compile(one), net:compile(many) } do
+      check.close(plan(one), net(one), 1e-5)
+      check.close(plan(many), net(many), 1e-5)
+    end
+  end
+end
+
 return T

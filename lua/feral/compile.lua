@@ -506,7 +506,8 @@ local function try(net, example)
   local _open <close> = scope.scope()
   local single = example:size(1) == 1
   example = example:narrow(1, 1, 1)
-  local trace = setmetatable({ batch = 1, single = single, steps = {}, values = { [INPUT] = example:numel(), [OUTPUT] = 0 } }, Trace)
+  local values = { [INPUT] = example:numel(), [OUTPUT] = 0 }
+  local trace = setmetatable({ batch = 1, single = single, steps = {}, values = values }, Trace)
   local traced, out = in_eval(net, function()
     net(example) -- what does not fit raises here, as it does without a plan
     return errors.attempt(nn.interpret, trace_layer, net, symbol(trace, INPUT, example))

@@ -11,7 +11,15 @@
 #include "conv_gather.h"
 #include "conv_methods.h"
 
-enum { PIXELS_MOST = 8, VECTORS_MOST = 4, RUN_LEAST = 32, TILE_MOST = 48 << 10, TILE_PIXELS = 1024, TILES_A_THREAD = 4, PACKED = 16 };
+enum {
+  PIXELS_MOST = 8,
+  VECTORS_MOST = 4,
+  RUN_LEAST = 32,
+  TILE_MOST = 48 << 10,
+  TILE_PIXELS = 1024,
+  TILES_A_THREAD = 4,
+  PACKED = 16
+};
 
 #define INLINE static inline __attribute__((always_inline))
 

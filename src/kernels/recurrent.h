@@ -10,7 +10,7 @@
 #include "../base/simd.h"
 
 /* A tile is some rows of four vectors; its sums must fit into the registers, of which AVX-512 has 32. */
-enum { TILE_ROWS = VBYTES == 64 ? 6 : 2, TILE_VECTORS = 4, TILE_WIDTH = TILE_VECTORS * VLANES };
+enum { TILE_ROWS = VBYTES == 64 ? 6 : 3, TILE_VECTORS = 4, TILE_WIDTH = TILE_VECTORS * VLANES };
 enum { PIECE_ROWS = 6, PIECES_MOST = 16, SMALL_SEQUENCE = 1 << 17 };
 
 /* In how many pieces a batch of n sequences is cut; each goes through all steps by itself. 'work': multiplications. */
