@@ -111,7 +111,10 @@ deps:  ## install what build, demo and tests need (Debian packages)
 dev-deps: deps  ## install what lint and format need
 	$(call APT,$(DEV_DEPS))
 
-test: deps $(BUILD)/feral $(BUILD)/feral.so  ## run all tests
+# What the build needs may just have been installed, so another make looks for it; on all processors, where no -j was given.
+BUILD_ALL = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1)) all
+test: deps  ## run all tests
+	@$(BUILD_ALL)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BUILD)/feral tests/run.lua $(TESTS)
 test-f64:  ## the same with tensors of double, where gradients are checked to 1e-6
 	$(MAKE) BUILD=build-f64 REAL=double ISAS=$(firstword $(filter avx2 baseline,$(ISAS))) OPT=-O2 test
@@ -121,7 +124,8 @@ test-san:  ## the same under AddressSanitizer and UBSan, leaks included
 
 run: all  ## start the prompt
 	./feral
-demo: deps all  ## learn expressions from drawn faces, about two minutes
+demo: deps  ## learn expressions from drawn faces, about two minutes
+	@$(BUILD_ALL)
 	./feral examples/demo.lua
 # Those two slow OpenBLAS, ours and that of others.
 BENCH    := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE ./feral tests/bench
