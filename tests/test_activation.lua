@@ -47,7 +47,7 @@ end
 function T.test_values_in_odd_shapes_and_layouts()
   for _, case in ipairs(cases) do
     local layer = nn[case.kind](case.parameter)
-    for _ = 1, 200 do
+    for _ = 1, check.SHAPES do
       local x = layouts.vary(check.randn(table.unpack(random_sizes())) * 3)
       local y = layer(x)
       lu.assertEquals(y.shape, x.shape)
@@ -57,7 +57,7 @@ function T.test_values_in_odd_shapes_and_layouts()
 end
 
 function T.test_prelu_with_one_weight_and_one_a_channel()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local sizes = random_sizes()
     if #sizes == 1 then sizes[2] = 3 end
     local channels = i % 2 == 0 and 1 or sizes[2]

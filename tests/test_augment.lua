@@ -79,7 +79,7 @@ end
 function T.test_each_sample_is_one_warp_then_light_then_normalisation()
   local edges = { "clamp", "reflect", "constant" }
   local function some(most) return check.integer(0, 2) > 0 and check.integer(1, 100) / 100 * most or 0 end
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local m, n, channels = check.integer(1, 4), check.integer(1, 3), check.integer(1, 3)
     local images = random_images(m, channels, check.integer(1, 9), check.integer(1, 9))
     local same_size = check.integer(0, 1) == 0

@@ -107,7 +107,7 @@ local function random_net()
 end
 
 function T.test_plans_of_random_networks_give_their_numbers()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local net, shape = random_net()
     compare(net, shape, i % 10 == 0 and { 1, 7, 64 } or { 1, check.integer(2, 9) })
   end
@@ -137,6 +137,12 @@ function T.test_batch_norms_activations_and_sums_cost_no_step()
   lu.assertEquals(steps(flat, 3, 2, 2), "dense")
   lu.assertEquals(steps(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.BatchNorm(2)), 1, 2, 2), "conv scale")
   lu.assertEquals(steps(nn.Dropout(), 3), "map")
+end
+
+--- Behind a convolution of one filter it looks as if its features were channels.
+function T.test_a_batch_norm_of_flattened_features_is_no_part_of_the_convolution()
+  local net = nn.Sequential(nn.Conv2d(2, 1, 3), nn.Flatten(), nn.BatchNorm(12), nn.Linear(12, 3))
+  compare(net, { 2, 5, 6 }, { 1, 4 })
 end
 
 function T.test_a_value_that_is_read_twice_is_left_alone()
@@ -281,14 +287,22 @@ end
 --- How a plan packs its weights follows the example's batch; what it computes does not.
 function T.test_plans_of_one_and_of_many_agree()
   for _ = 1, 12 do
-    local c, f, h, w = math.random(8, 40), math.random(8, 40), math.random(3, 14), math.random(3, 14)
-    local net = nn.Sequential(nn.Conv2d(c, f, 3, { padding = math.random(0, 2) }), nn.ReLU()):eval()
+    local c, f, h, w = check.integer(8, 40), check.integer(8, 40), check.integer(3, 14), check.integer(3, 14)
+    local net = nn.Sequential(nn.Conv2d(c, f, 3, { padding = check.integer(0, 2) }), nn.ReLU()):eval()
     local one, many = check.randn(1, c, h, w), check.randn(5, c, h, w)
     for _, plan in ipairs { net:compile(one), net:compile(many) } do
       check.close(plan(one), net(one), 1e-5)
       check.close(plan(many), net(many), 1e-5)
     end
   end
+end
+
+--- Small runs try one thread and all in turn, and again after a while.
+function T.test_a_plan_gives_the_same_bits_however_often_it_runs()
+  local net, x = nets.make("mini_xception", 7):eval(), check.randn(1, 1, 48, 48)
+  local plan = net:compile(x)
+  local first = plan(x):tobytes()
+  for i = 2, 270 do lu.assertTrue(plan(x):tobytes() == first, i) end
 end
 
 return T

@@ -12,7 +12,7 @@ local function random_shape(least, most)
 end
 
 function T.test_residual_adds_the_input_or_the_skip()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local x = check.randn(table.unpack(random_shape(1, 5)))
     local values, plain, skipped, activated = check.flat(x), {}, {}, {}
     for i, v in ipairs(values) do
@@ -27,7 +27,7 @@ function T.test_residual_adds_the_input_or_the_skip()
 end
 
 function T.test_concat_puts_branches_behind_each_other()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local sizes = random_shape(2, 5)
     local dim = check.integer(1, #sizes)
     local x = check.randn(table.unpack(sizes))
@@ -41,7 +41,7 @@ function T.test_concat_puts_branches_behind_each_other()
 end
 
 function T.test_time_distributed_takes_each_step_by_itself()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local n, t, features = check.integer(1, 4), check.integer(1, 5), check.integer(1, 6)
     local linear = nn.Linear(features, 3)
     local x = check.randn(n, t, features)
@@ -56,7 +56,7 @@ function T.test_time_distributed_takes_each_step_by_itself()
 end
 
 function T.test_lambda_calls_its_function()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local x = check.randn(table.unpack(random_shape(1, 4)))
     lu.assertEquals(nn.Lambda(function(t) return t:abs() end)(x):tobytes(), x:abs():tobytes())
   end

@@ -116,7 +116,7 @@ end
 
 function T.test_values_of_odd_shapes()
   local int = check.integer
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     compare_with_naive(int(1, 3), int(1, 3), int(1, 3), int(1, 5), int(1, 6), int(1, 6), int(1, 4), int(1, 4))
   end
   compare_with_naive(1, 2, 2, 17, 5, 3, 3, 3) -- more than a vector

@@ -25,7 +25,7 @@ local function naive(x, p)
 end
 
 function T.test_values_follow_the_stream()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local x, p = check.randn(table.unpack(random_sizes())), check.integer(0, 9) / 10
     tensor.manual_seed(i)
     local expected = naive(x, p)
@@ -35,7 +35,7 @@ function T.test_values_follow_the_stream()
 end
 
 function T.test_images_are_masked_in_the_order_of_their_memory()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local x = view.as_image(check.randn(check.integer(1, 3), check.integer(1, 5), check.integer(1, 5), check.integer(1, 5)))
     tensor.manual_seed(i)
     local expected = naive(x:permute(1, 3, 4, 2), 0.25)
@@ -86,7 +86,7 @@ function T.test_gradients()
 end
 
 function T.test_the_gradient_has_the_mask_of_the_output()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local x = layouts.vary(check.randn(table.unpack(random_sizes()))):detach():requires_grad()
     local y = nn.Dropout(0.5)(x)
     y:backward(layouts.vary(tensor.ones(table.unpack(x.shape))))

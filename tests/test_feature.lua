@@ -91,7 +91,7 @@ local function reference(p, o)
 end
 
 function T.test_hog_is_the_sum_over_pixels_for_any_geometry()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local o = { cell = check.integer(1, 4), stride = check.integer(1, 3), bins = check.integer(2, 7), signed = i % 2 == 0,
       clip = check.integer(1, 4) / 10 }
     o.block = o.cell * check.integer(1, 2)

@@ -15,7 +15,7 @@ end
 
 --- Runs f for 200 random shapes, with a dimension of each.
 local function many(most, f)
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local _open <close> = tensor.scope()
     local shape = arrays.shape(1, most)
     f(shape, check.integer(1, #shape), i)

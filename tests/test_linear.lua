@@ -18,7 +18,7 @@ local function naive(x, w, b)
 end
 
 function T.test_values_of_odd_shapes()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local n, i, o = check.integer(1, 9), check.integer(1, 17), check.integer(1, 19)
     local layer = nn.Linear(i, o, { bias = check.integer(0, 1) == 1 })
     local x = check.randn(n, i)

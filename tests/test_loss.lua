@@ -48,7 +48,7 @@ local function total(labels, weights)
 end
 
 function T.test_cross_entropy_of_hard_labels()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local n, k = check.integer(1, 9), check.integer(1, 11)
     local labels, smoothing, reduction = random_labels(n, k), check.integer(0, 2) / 10, reductions[check.integer(1, 3)]
     local weights = check.integer(0, 1) == 1 and random_weights(k)
@@ -67,7 +67,7 @@ function T.test_cross_entropy_of_hard_labels()
 end
 
 function T.test_cross_entropy_of_soft_labels()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local n, k = check.integer(1, 9), check.integer(1, 11)
     local target, weights, reduction = check.randn(n, k):softmax(2), random_weights(k), reductions[check.integer(1, 3)]
     local x, losses, rows = check.randn(n, k) * 3, {}, target:totable()
@@ -88,7 +88,7 @@ function T.test_soft_labels_of_one_class_equal_hard_ones()
 end
 
 function T.test_focal_loss()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local n, k = check.integer(1, 9), check.integer(1, 11)
     local labels, weights, reduction = random_labels(n, k), random_weights(k), reductions[check.integer(1, 3)]
     local gamma = ({ 0, 0.5, 2, 5 })[i % 4 + 1]
@@ -107,7 +107,7 @@ function T.test_focal_loss()
 end
 
 function T.test_multi_margin()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local n, k = check.integer(1, 9), check.integer(1, 11)
     local labels, weights, reduction = random_labels(n, k), random_weights(k), reductions[check.integer(1, 3)]
     local p, margin = check.integer(1, 2), check.integer(0, 4) / 2
@@ -133,7 +133,7 @@ local pointwise = {
 }
 
 function T.test_pointwise_losses()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local sizes = {}
     for d = 1, check.integer(1, 4) do sizes[d] = check.integer(1, 6) end
     local x, t = check.randn(table.unpack(sizes)):sigmoid(), check.randn(table.unpack(sizes)):sigmoid()
@@ -152,7 +152,7 @@ function T.test_pointwise_losses()
 end
 
 function T.test_cosine_proximity()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local n, d, reduction = check.integer(1, 7), check.integer(1, 9), reductions[i % 3 + 1]
     local x, t, losses = check.randn(n, d):abs(), check.randn(n, d):abs() * (-1) ^ i, {} -- none at right angles
     local rows = t:totable()

@@ -66,7 +66,7 @@ local function compare_with_naive(n, steps, inputs, hidden, reverse)
 end
 
 function T.test_values_of_odd_shapes()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     compare_with_naive(check.integer(1, 9), check.integer(1, 5), check.integer(1, 9), check.integer(1, 13),
       check.integer(0, 1) == 1)
   end

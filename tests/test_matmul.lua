@@ -21,7 +21,7 @@ end
 
 --- Matrices of odd sizes, lying in memory in any way: transposed, with gaps, expanded.
 function T.test_products_of_odd_shapes_and_strides()
-  for i = 1, 300 do
+  for i = 1, check.SHAPES do
     local _open <close> = tensor.scope()
     local m, k, n = check.integer(1, 13), check.integer(1, 13), check.integer(1, 13)
     local batch = i % 2 == 0 and check.integer(1, 4) or nil

@@ -57,7 +57,7 @@ local function random_batchnorm(c)
 end
 
 function T.test_batch_norm_in_training()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local shape = random_shape()
     local layer, x = random_batchnorm(shape[2]), check.randn(table.unpack(shape)) * 2 + 3
     local values, means, variances, running_mean, running_var = check.flat(x), {}, {}, {}, {}
@@ -76,7 +76,7 @@ function T.test_batch_norm_in_training()
 end
 
 function T.test_batch_norm_in_eval_and_frozen()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local shape = random_shape()
     local layer, x = random_batchnorm(shape[2]), check.randn(table.unpack(shape))
     local means, variances = layer.running_mean:totable(), layer.running_var:totable()
@@ -99,7 +99,7 @@ function T.test_a_large_mean_leaves_the_variance()
 end
 
 function T.test_layer_norm()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local shape = {}
     for d = 1, check.integer(1, 4) do shape[d] = check.integer(1, 9) end
     local dims = check.integer(1, #shape)

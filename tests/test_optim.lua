@@ -330,7 +330,7 @@ function T.test_clip_grad_norm()
 end
 
 function T.test_norm_of_odd_sizes()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local p = check.randn(check.integer(1, 200)):requires_grad()
     set_gradient(p, check.randn(p:numel()))
     local sum = 0

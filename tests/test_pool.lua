@@ -66,7 +66,7 @@ local function random_image(o)
 end
 
 function T.test_values_of_odd_shapes_and_layouts()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local o = random_options()
     local x = random_image(o)
     local maxima, means, shape = naive(x, o)
@@ -89,7 +89,7 @@ function T.test_large_windows()
 end
 
 function T.test_the_gradient_of_a_maximum_goes_to_where_it_stood()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local o = random_options()
     local x = random_image(o)
     x = tensor.randperm(x:numel()):to(x.dtype):reshape(x.shape):requires_grad() -- no number twice
@@ -134,7 +134,7 @@ end
 
 function T.test_global_mean()
   local layer = nn.GlobalAvgPool()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local n, c, h, w = check.integer(1, 4), check.integer(1, 70), check.integer(1, 9), check.integer(1, 9)
     local x, expected = check.randn(n, c, h, w), {}
     local values = check.flat(x)
@@ -150,7 +150,7 @@ end
 
 function T.test_flatten_keeps_the_order_of_channels_rows_columns()
   local layer = nn.Flatten()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local sizes = {}
     for d = 1, check.integer(2, 5) do sizes[d] = check.integer(1, 5) end
     local x = check.randn(table.unpack(sizes))

@@ -54,7 +54,7 @@ local function each_line(lines, f)
 end
 
 function T.test_reductions_of_odd_shapes_over_any_dimension()
-  for i = 1, 300 do
+  for i = 1, check.SHAPES do
     local _open <close> = tensor.scope()
     local shape = arrays.shape(1, 5)
     local t, flat = arrays.random(shape, ({ REAL, REAL, "u8", "i32" })[i % 4 + 1])

@@ -36,7 +36,7 @@ local function step(net, x, g, apart)
 end
 
 function T.test_a_relu_done_along_the_way_is_the_same_to_the_last_bit()
-  for i = 1, 250 do
+  for i = 1, check.SHAPES do
     local layer, x = random_pair(kinds[i % #kinds + 1])
     local net = nn.Sequential(layer, nn.ReLU())
     if i % 5 == 0 then net:eval() end

@@ -159,7 +159,7 @@ function T.test_affine_survives_maps_that_lead_nowhere()
 end
 
 function T.test_gray_is_luma()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local dtype = i % 2 == 0 and "u8" or "f32"
     local t = pixels.random(dtype, 3, check.integer(1, 11), check.integer(1, 11))
     local r, g, b = table.unpack(create.totable(t))
@@ -177,7 +177,7 @@ function T.test_gray_is_luma()
 end
 
 function T.test_normalize_and_back()
-  for i = 1, 200 do
+  for i = 1, check.SHAPES do
     local channels = check.integer(1, 4)
     local t = pixels.random(i % 2 == 0 and "u8" or "f32", channels, check.integer(1, 9), check.integer(1, 9))
     local mean, std = {}, {}

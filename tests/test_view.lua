@@ -9,7 +9,7 @@ local dtypes = { check.is_double and "f64" or "f32", "u8", "i32" }
 
 --- 200 random tensors in all layouts and dtypes: f(t, shape, flat).
 local function many(least, most, f)
-  for i = 1, 240 do
+  for i = 1, check.SHAPES do
     local _open <close> = tensor.scope()
     local shape = arrays.shape(least, most)
     local t, flat = arrays.random(shape, dtypes[i % 3 + 1])
@@ -50,7 +50,7 @@ function T.test_reshape_keeps_the_numbers_in_row_major_order()
 end
 
 function T.test_reshape_to_the_same_shape_and_detach_share_memory()
-  for _ = 1, 200 do
+  for _ = 1, check.SHAPES do
     local t = arrays.random(arrays.shape(1, 5))
     t:detach():fill_(7)
     lu.assertEquals(t:sum():item(), 7 * t:numel())
@@ -215,7 +215,7 @@ function T.test_in_place_operations_on_views_with_gaps()
     { "mul_", function(a, b) return a * b end }, { "div_", function(a, b) return a / b end },
     { "copy_", function(_, b) return b end }, { "maximum_", math.max }, { "minimum_", math.min },
   }
-  for i = 1, 240 do
+  for i = 1, check.SHAPES do
     local shape = arrays.shape(1, 4)
     local outer, corner = {}, {}
     for d, size in ipairs(shape) do

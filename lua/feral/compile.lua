@@ -320,7 +320,13 @@ local function count_uses(steps, output)
   return uses
 end
 
---- Puts y = scale x + shift into the weights before it.
+--- True when y = scale x + shift can go into the weights before it: a channel each, not what flattening made of one.
+local function folds(maker, scale)
+  local outputs = maker.op == "conv" and maker.f or maker.op == "dense" and maker.to
+  return outputs == scale.to and not maker.other
+end
+
+--- Puts it there.
 local function fold(step, scale)
   local ones = { scale.weight:numel() }
   for d = 2, step.weight:dim() do ones[d] = 1 end
@@ -359,7 +365,7 @@ local function fuse(steps, output)
   end
   for _, step in ipairs(steps) do
     local maker, done = open_maker(step.x), false
-    if step.op == "scale" and maker and not maker.other and (maker.op == "conv" or maker.op == "dense") then
+    if step.op == "scale" and maker and folds(maker, step) then
       fold(maker, step)
       becomes(maker, step)
       done = true

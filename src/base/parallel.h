@@ -8,6 +8,7 @@
 #ifdef _OPENMP
 #  include <omp.h>
 #else
+#  include <time.h>
 static inline int omp_get_max_threads(void) {
   return 1;
 }
@@ -16,6 +17,9 @@ static inline int omp_get_thread_num(void) {
 }
 static inline void omp_set_num_threads(int threads) {
   (void)threads;
+}
+static inline double omp_get_wtime(void) {
+  return (double)clock() / CLOCKS_PER_SEC;
 }
 #endif
 

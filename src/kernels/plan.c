@@ -5,9 +5,10 @@
 #include "../base/parallel.h"
 
 /* In reals: what of a thread's cache values and weights may take; workspace in all. In samples: a chunk's most, and how many
-   must share weights that do not fit the cache. In multiply-adds: a step that is worth a second thread. */
+   must share weights that do not fit the cache. In multiply-adds: a step that is worth a second thread, and runs that
+   certainly are. */
 enum { CACHE = 96 << 10, WEIGHTS = 128 << 10, WORKSPACE_MOST = 32 << 20 };
-enum { CHUNK_MOST = 16, SHARING = 16, LARGE = 1 << 17, CHUNKS_A_THREAD = 4 };
+enum { CHUNK_MOST = 16, SHARING = 16, LARGE = 1 << 17, TIMED_MOST = 1 << 28, CHUNKS_A_THREAD = 4 };
 
 static long least(long a, long b) {
   return a < b ? a : b;
@@ -61,6 +62,7 @@ PlanRun plan_prepare(const Plan *p, long n) {
   r.scratch = scratch_size(p, r.chunk);
   omp_set_num_threads((int)r.threads);
   r.size = (r.alone ? r.threads : 1) * (r.values + r.scratch);
+  r.timed = !r.alone && r.chunk >= n && p->work * (double)n < TIMED_MOST;
   return r;
 }
 
@@ -132,8 +134,41 @@ static void run_chunks(const Plan *p, const PlanRun *r, long chunks, const real 
   }
 }
 
-void plan_run(const Plan *p, const PlanRun *r, const real *x, real *y, real *workspace) {
+/* ---- one thread or all, by trying ---- */
+
+enum { TRIES = 4, PERIOD = 128, SMOOTHING = 8 };
+
+/* The way that has been faster; and the other for the first runs of each period. */
+static bool takes_one_thread(const PlanRun *r) {
+  bool one = r->seconds[1] < r->seconds[0];
+  return r->runs % PERIOD < TRIES ? !one : one;
+}
+
+/* Follows what a way takes: downwards at once, upwards slowly, since other programs may have been in the way. */
+static void note_time(double *known, double took) {
+  if (*known == 0 || took < *known)
+    *known = took;
+  else
+    *known += ((took < 2 * *known ? took : 2 * *known) - *known) / SMOOTHING;
+}
+
+/* The first run after a change of ways is not noted: what it reads is in the other threads' caches. */
+static void run_timed(const Chunk *c, PlanRun *r) {
+  bool one = takes_one_thread(r), changed = one != r->took_one;
+  double start = omp_get_wtime();
+  (one ? run_alone : run_together)(c);
+  if (!changed) note_time(&r->seconds[one], omp_get_wtime() - start);
+  r->took_one = one;
+  r->runs++;
+}
+
+void plan_run(const Plan *p, PlanRun *r, const real *x, real *y, real *workspace) {
   long chunks = (r->n + r->chunk - 1) / r->chunk;
+  if (r->timed) {
+    Chunk c = chunk_at(p, r, 0, x, y, workspace);
+    run_timed(&c, r);
+    return;
+  }
   if (r->alone && r->threads > 1) {
     run_chunks(p, r, chunks, x, y, workspace);
     return;

@@ -78,19 +78,23 @@ typedef struct Plan {
   PlanValue *value;
 } Plan;
 
-/* How a batch is run: chunks of so many samples, each by one thread or by all. */
+/* How a batch is run: chunks of so many samples, each by one thread or by all. Whether a second thread gains anything on a
+   few milliseconds' work depends on the machine and on what else it does, so such runs are timed, and the faster way is taken. */
 typedef struct PlanRun {
   long n, threads; /* for which this was worked out */
   long chunk;
   bool alone;
   long values, scratch; /* reals of a chunk's workspace */
   long size;            /* reals of workspace in all */
+  bool timed, took_one; /* the last run, by one thread */
+  long runs;
+  double seconds[2]; /* that a run takes by all threads, by one */
 } PlanRun;
 
 PlanRun plan_prepare(const Plan *p, long n);
 
 /* x: n samples of value 0  y: n of value 1 */
-void plan_run(const Plan *p, const PlanRun *r, const real *x, real *y, real *workspace);
+void plan_run(const Plan *p, PlanRun *r, const real *x, real *y, real *workspace);
 
 /* ---- operations: plan_ops.c, plan_lstm.c ---- */
 

@@ -10,6 +10,9 @@ local check = {}
 
 check.is_double = core.real == "f64"
 
+--- How many random shapes an operation is compared with its naive reference at.
+check.SHAPES = 500
+
 local seed, stream = 12345, 0
 
 --- Starts the random inputs again.
