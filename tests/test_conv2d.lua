@@ -32,13 +32,16 @@ function T.test_values_and_gradients_of_many_tiles()
   naive.compare(case)
 end
 
---- Images of several tiles, many of them or one.
+--- Images of several tiles, many of them or one; a stride's phases share tiles, of which the last may have rows of some only.
 function T.test_values_and_gradients_of_large_images()
-  for _, shape in ipairs { { 1, 3, 61, 40 }, { 40, 3, 5, 6 }, { 2, 1, 7, 300 }, { 1, 1, 400, 5 } } do
-    local n, c, h, w = table.unpack(shape)
-    naive.compare { n = n, c = c, f = 2, h = h, w = w, oh = h - 1, ow = w, kh = 2, kw = 3, sh = 1, sw = 1, dh = 1, dw = 1,
-      top = 0, left = 1, groups = 1, options = { 1, 1, 0, 1, 0, 1, 1, 1, 1 },
-      x_shape = shape, w_shape = { 2, c, 2, 3 }, y_shape = { n, 2, h - 1, w } }
+  for _, shape in ipairs { { 1, 3, 61, 40 }, { 40, 3, 5, 6 }, { 2, 1, 7, 300 }, { 1, 1, 400, 5 }, { 1, 2, 131, 50 } } do
+    for stride = 1, 3 do
+      local n, c, h, w = table.unpack(shape)
+      local oh, ow = (h - 2) // stride + 1, (w - 1) // stride + 1
+      naive.compare { n = n, c = c, f = 2, h = h, w = w, oh = oh, ow = ow, kh = 2, kw = 3, sh = stride, sw = stride, dh = 1,
+        dw = 1, top = 0, left = 1, groups = 1, options = { stride, stride, 0, 1, 0, 1, 1, 1, 1 },
+        x_shape = shape, w_shape = { 2, c, 2, 3 }, y_shape = { n, 2, oh, ow } }
+    end
   end
 end
 

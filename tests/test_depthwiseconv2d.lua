@@ -32,6 +32,17 @@ function T.test_values_and_gradients_with_a_stride_of_1()
   end
 end
 
+--- Images of several tiles, which a stride's phases share.
+function T.test_values_and_gradients_of_large_images_with_a_stride()
+  for stride = 2, 3 do
+    local h, w = 195, 41
+    local oh, ow = (h - 1) // stride + 1, (w - 1) // stride + 1
+    naive.compare { n = 1, c = 9, f = 9, h = h, w = w, oh = oh, ow = ow, kh = 3, kw = 3, sh = stride, sw = stride, dh = 1, dw = 1,
+      top = 1, left = 1, groups = 9, options = { stride, stride, 1, 1, 1, 1, 1, 1, 9 },
+      x_shape = { 1, 9, h, w }, w_shape = { 9, 1, 3, 3 }, y_shape = { 1, 9, oh, ow } }
+  end
+end
+
 function T.test_equals_a_convolution_in_groups()
   local layer = nn.DepthwiseConv2d(6, { 3, 2 }, { stride = 2, padding = { 1, 0 } })
   local other = nn.Conv2d(6, 6, { 3, 2 }, { stride = 2, padding = { 1, 0 }, groups = 6 })

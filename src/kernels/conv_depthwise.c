@@ -30,18 +30,15 @@ typedef struct Piece {
 typedef struct Work {
   Gather g;
   Tiling tiling;
-  long taps, parts;       /* parts of the tiles, for sums */
+  long most;              /* numbers of input in a tile */
+  long taps;
   long period;            /* of the weights */
   long in_step, out_step; /* from one of a piece's vectors to the next */
   long piece_count;
   /* positions among what is packed; offsets of taps, and of a tile's rows that are read and written, are longs */
   long weights, starts, pieces, tap_at, row_in, row_out, packed_size;
-  long sums, buffers, scratch_size; /* in the scratch */
+  long packed; /* where that lies in the scratch of the input's gradient */
 } Work;
-
-static long least(long a, long b) {
-  return a < b ? a : b;
-}
 
 /* ---- how a row is cut ---- */
 
@@ -84,11 +81,13 @@ static long tile_most(const Gather *g) {
   return rows > TILE_MOST ? rows : TILE_MOST;
 }
 
-static Work work_for(const Gather *g, bool sums) {
-  Work k = {.g = *g, .taps = g->y.taps * g->x.taps};
-  k.tiling = gather_tiling(g, tile_most(g), TILE_PIXELS, sums ? PARTS_MOST : TILES_A_THREAD * omp_get_max_threads());
-  Tiling largest = gather_largest_tiling(g, tile_most(g), TILE_PIXELS);
-  k.parts = sums ? least(PARTS_MOST, k.tiling.count) : 0;
+static long wanted_tiles(void) {
+  return TILES_A_THREAD * omp_get_max_threads();
+}
+
+static Work work_for(const Gather *g, Tiling tiling, long most) {
+  Work k = {.g = *g, .tiling = tiling, .most = most, .taps = g->y.taps * g->x.taps};
+  Tiling largest = gather_largest_tiling(g, most, TILE_PIXELS);
   k.piece_count = cut_rows(&k, NULL);
   k.weights = gather_reserve(&k.packed_size, k.taps * k.period);
   k.starts = gather_reserve(&k.packed_size, k.period);
@@ -96,14 +95,12 @@ static Work work_for(const Gather *g, bool sums) {
   k.tap_at = gather_reserve_longs(&k.packed_size, k.taps);
   k.row_in = gather_reserve_longs(&k.packed_size, largest.images * largest.rows);
   k.row_out = gather_reserve_longs(&k.packed_size, largest.images * largest.rows);
-  k.sums = gather_reserve(&k.scratch_size, k.parts * k.taps * k.period);
-  k.buffers = gather_reserve(&k.scratch_size, omp_get_max_threads() * k.tiling.buffer);
   return k;
 }
 
 static void fill_tables(const Work *k, real *packed) {
   const Gather *g = &k->g;
-  Tiling largest = gather_largest_tiling(g, tile_most(g), TILE_PIXELS);
+  Tiling largest = gather_largest_tiling(g, k->most, TILE_PIXELS);
   Work cutting = *k;
   long *in = gather_longs(packed, k->row_in), *out = gather_longs(packed, k->row_out);
   cut_rows(&cutting, (Piece *)(packed + k->pieces));
@@ -126,15 +123,16 @@ static void pack_weights(const Work *k, const real *w, const real *bias, real *p
   }
 }
 
+/* By one of the threads, the others go on. */
 static void pack(const Work *k, const real *w, const real *bias, real *packed) {
-#pragma omp single
+#pragma omp single nowait
   {
     fill_tables(k, packed);
     pack_weights(k, w, bias, packed);
   }
 }
 
-/* ---- forward and the input's gradient ---- */
+/* ---- a tile ---- */
 
 typedef struct Row {
   const Work *work;
@@ -188,23 +186,96 @@ static void sum_row(const Row *r) {
     }
 }
 
-static void run_tile(const Work *k, const Tile *tile, const real *x, const real *packed, real *y) {
+static void run_tile(const Work *k, long index, const real *x, const real *packed, const Tail *tail, real *y,
+                     real *buffer) {
+  Tile tile = gather_tile(&k->g, &k->tiling, index);
+  if (gather_is_empty(&tile)) return;
   const long *in = gather_table(packed, k->row_in), *out = gather_table(packed, k->row_out);
-  for (long i = 0; i < tile->images * tile->rows; i++) {
-    Row row = {k, x + in[i], y + out[i], packed};
+  const real *from = gather_input(&k->g, &tile, x, buffer);
+  real *to = gather_output(&k->g, &tile, y);
+  for (long i = 0; i < tile.images * tile.rows; i++) {
+    Row row = {k, from + in[i], to + out[i], packed};
     sum_row(&row);
   }
+  tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
 }
 
-static void run(const Work *k, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
-  real *buffer = scratch + k->buffers + omp_get_thread_num() * k->tiling.buffer;
+/* ---- forward ---- */
+
+static Work forward_work(const ConvGeometry *geometry) {
+  Gather g = gather_forward(geometry);
+  long most = tile_most(&g);
+  return work_for(&g, gather_tiling(&g, most, TILE_PIXELS, wanted_tiles()), most);
+}
+
+static long depthwise_packed_size(const ConvGeometry *g) {
+  return forward_work(g).packed_size;
+}
+static long depthwise_run_scratch(const ConvGeometry *g) {
+  long size = 0;
+  gather_reserve(&size, omp_get_max_threads() * forward_work(g).tiling.buffer);
+  return size;
+}
+static void depthwise_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
+  Work k = forward_work(g);
+  pack(&k, w, bias, packed);
+#pragma omp barrier
+}
+
+static void depthwise_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
+                          real *scratch) {
+  Work k = forward_work(g);
+  real *buffer = scratch + omp_get_thread_num() * k.tiling.buffer;
 #pragma omp for schedule(dynamic)
-  for (long i = 0; i < k->tiling.count; i++) {
-    if (interrupted()) continue;
-    Tile tile = gather_tile(&k->g, &k->tiling, i);
-    real *to = gather_output(&k->g, &tile, y);
-    run_tile(k, &tile, gather_input(&k->g, &tile, x, buffer), packed, to);
-    tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
+  for (long i = 0; i < k.tiling.count; i++)
+    if (!interrupted()) run_tile(&k, i, x, packed, tail, y, buffer);
+}
+
+const ConvMethod conv_depthwise = {depthwise_packed_size, depthwise_run_scratch, depthwise_pack, depthwise_run};
+
+/* ---- the input's gradient ---- */
+
+/* A gather for each phase of the stride, all of them on the same tiles. In the scratch lie their descriptions, then what
+   each has packed, then the threads' buffers. */
+typedef struct Phases {
+  long count, buffer; /* buffer: reals of a thread's */
+  long buffers, size;
+} Phases;
+
+/* works: of each phase, or NULL */
+static Phases phases_of(const ConvGeometry *geometry, Work *works) {
+  Gather first = gather_backward(geometry, 0);
+  long most = tile_most(&first);
+  Tiling shared = gather_backward_tiling(geometry, most, TILE_PIXELS, wanted_tiles());
+  Phases p = {.count = gather_phases(geometry)};
+  gather_reserve(&p.size, p.count * (long)(sizeof(Work) / sizeof(real)));
+  for (long phase = 0; phase < p.count; phase++) {
+    Gather g = gather_backward(geometry, phase);
+    Work k = work_for(&g, gather_phase_tiling(&g, shared), most);
+    k.packed = gather_reserve(&p.size, k.packed_size);
+    if (k.tiling.buffer > p.buffer) p.buffer = k.tiling.buffer;
+    if (works != NULL) works[phase] = k;
+  }
+  p.buffers = gather_reserve(&p.size, omp_get_max_threads() * p.buffer);
+  return p;
+}
+
+long depthwise_backward_input_scratch(const ConvGeometry *geometry) {
+  return phases_of(geometry, NULL).size;
+}
+
+void depthwise_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
+  Work *works = (Work *)scratch;
+  Phases phases = phases_of(geometry, works);
+#pragma omp parallel if (conv_is_large(geometry))
+  {
+    real *buffer = scratch + phases.buffers + omp_get_thread_num() * phases.buffer;
+    for (long p = 0; p < phases.count; p++) pack(&works[p], w, NULL, scratch + works[p].packed);
+#pragma omp barrier
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < works->tiling.count; i++)
+      for (long p = 0; p < phases.count && !interrupted(); p++)
+        run_tile(&works[p], i, dy, scratch + works[p].packed, NULL, dx, buffer);
   }
 }
 
@@ -269,89 +340,59 @@ static void add_tile(const Rows *r, real *sums) {
     }
 }
 
-static void sum_part(const Work *k, long part, const real *dy, const real *x, const real *packed, real *scratch) {
-  long size = k->taps * k->period, end = piece_start(k->tiling.count, k->parts, part + 1);
-  real *sums = scratch + k->sums + part * size,
-       *buffer = scratch + k->buffers + omp_get_thread_num() * k->tiling.buffer;
-  memset(sums, 0, (size_t)size * sizeof *sums);
-  for (long i = piece_start(k->tiling.count, k->parts, part); i < end && !interrupted(); i++) {
+/* In the scratch: what is packed, then the sums (parts,taps,period), then the threads' buffers. */
+typedef struct Sums {
+  Work work;
+  long parts, size; /* of the tiles; of one part's sums */
+  long first, buffers, scratch;
+} Sums;
+
+static Sums sums_for(const ConvGeometry *geometry) {
+  Gather g = gather_forward(geometry);
+  long most = tile_most(&g);
+  Sums s = {.work = work_for(&g, gather_tiling(&g, most, TILE_PIXELS, PARTS_MOST), most)};
+  s.parts = s.work.tiling.count < PARTS_MOST ? s.work.tiling.count : PARTS_MOST;
+  s.size = s.work.taps * s.work.period;
+  gather_reserve(&s.scratch, s.work.packed_size);
+  s.first = gather_reserve(&s.scratch, s.parts * s.size);
+  s.buffers = gather_reserve(&s.scratch, omp_get_max_threads() * s.work.tiling.buffer);
+  return s;
+}
+
+static void sum_part(const Sums *s, long part, const real *dy, const real *x, real *scratch) {
+  const Work *k = &s->work;
+  long end = piece_start(k->tiling.count, s->parts, part + 1);
+  real *sums = scratch + s->first + part * s->size;
+  real *buffer = scratch + s->buffers + omp_get_thread_num() * k->tiling.buffer;
+  memset(sums, 0, (size_t)s->size * sizeof *sums);
+  for (long i = piece_start(k->tiling.count, s->parts, part); i < end && !interrupted(); i++) {
     Tile tile = gather_tile(&k->g, &k->tiling, i);
     Rows rows = {k, gather_input(&k->g, &tile, x, buffer), gather_output(&k->g, &tile, (real *)dy),
-                 tile.images * tile.rows, packed};
+                 tile.images * tile.rows, scratch};
     add_tile(&rows, sums);
   }
 }
 
-/* dw (C,1,KH,KW) = sums (parts,taps,period), added over parts and over the repetitions of the channels in a period */
-static void fold(const Work *k, const real *sums, real *dw) {
+/* dw (C,1,KH,KW) = the sums, added over parts and over the repetitions of the channels in a period */
+static void fold(const Sums *s, const real *sums, real *dw) {
+  const Work *k = &s->work;
   for (long c = 0; c < k->g.in_c; c++)
     for (long t = 0; t < k->taps; t++) {
       real sum = 0;
-      for (long part = 0; part < k->parts; part++)
-        for (long i = c; i < k->period; i += k->g.in_c) sum += sums[(part * k->taps + t) * k->period + i];
+      for (long part = 0; part < s->parts; part++)
+        for (long i = c; i < k->period; i += k->g.in_c) sum += sums[part * s->size + t * k->period + i];
       dw[c * k->taps + t] = sum;
     }
 }
 
-/* ---- conv_methods.h ---- */
-
-static Work forward_work(const ConvGeometry *geometry) {
-  Gather g = gather_forward(geometry);
-  return work_for(&g, false);
-}
-
-static long depthwise_packed_size(const ConvGeometry *g) {
-  return forward_work(g).packed_size;
-}
-static long depthwise_run_scratch(const ConvGeometry *g) {
-  return forward_work(g).scratch_size;
-}
-static void depthwise_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
-  Work k = forward_work(g);
-  pack(&k, w, bias, packed);
-}
-static void depthwise_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
-                          real *scratch) {
-  Work k = forward_work(g);
-  run(&k, x, packed, tail, y, scratch);
-}
-
-const ConvMethod conv_depthwise = {depthwise_packed_size, depthwise_run_scratch, depthwise_pack, depthwise_run};
-
-long depthwise_backward_input_scratch(const ConvGeometry *geometry) {
-  long most = 0;
-  for (long phase = 0; phase < gather_phases(geometry); phase++) {
-    Gather g = gather_backward(geometry, phase);
-    Work k = work_for(&g, false);
-    if (k.packed_size + k.scratch_size > most) most = k.packed_size + k.scratch_size;
-  }
-  return most;
-}
-
-void depthwise_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
-  for (long phase = 0; phase < gather_phases(geometry); phase++) {
-    Gather g = gather_backward(geometry, phase);
-    Work k = work_for(&g, false);
-#pragma omp parallel if (conv_is_large(geometry))
-    {
-      pack(&k, w, NULL, scratch);
-      run(&k, dy, scratch, NULL, dx, scratch + k.packed_size);
-    }
-  }
-}
-
 long depthwise_backward_weight_scratch(const ConvGeometry *geometry) {
-  Gather g = gather_forward(geometry);
-  Work k = work_for(&g, true);
-  return k.packed_size + k.scratch_size;
+  return sums_for(geometry).scratch;
 }
 
 void depthwise_backward_weight(const ConvGeometry *geometry, const real *dy, const real *x, real *dw, real *scratch) {
-  Gather g = gather_forward(geometry);
-  Work k = work_for(&g, true);
-  real *rest = scratch + k.packed_size;
-  fill_tables(&k, scratch);
+  Sums s = sums_for(geometry);
+  fill_tables(&s.work, scratch);
 #pragma omp parallel for schedule(dynamic) if (conv_is_large(geometry))
-  for (long part = 0; part < k.parts; part++) sum_part(&k, part, dy, x, scratch, rest);
-  fold(&k, rest + k.sums, dw);
+  for (long part = 0; part < s.parts; part++) sum_part(&s, part, dy, x, scratch);
+  fold(&s, scratch + s.first, dw);
 }

@@ -147,7 +147,7 @@ typedef struct Work {
   long depth;           /* products that make one output */
   /* positions among what is packed: weights and biases; longs, the offsets of runs, of pixels read and written */
   long panels, starts, run_at, in_at, out_at, packed_size;
-  long scratch_size; /* the threads' buffers */
+  long packed; /* where that lies in the scratch of a gradient */
 } Work;
 
 static Tiling largest_tiling(const Gather *g) {
@@ -168,9 +168,13 @@ static void fill_runs(const Work *k, long *run_at) {
   for (long r = k->runs.count - 1; r >= 0; r--) run_at[r] = run_at[r / apart] + r % apart;
 }
 
-static Work work_for(const Gather *g) {
-  Work k = {.g = *g, .runs = runs_of(g), .vectors = lane_vectors(g->cout), .depth = g->y.taps * g->x.taps * g->cin};
-  k.tiling = gather_tiling(g, TILE_MOST, TILE_PIXELS, TILES_A_THREAD * omp_get_max_threads());
+static long wanted_tiles(void) {
+  return TILES_A_THREAD * omp_get_max_threads();
+}
+
+static Work work_for(const Gather *g, Tiling tiling) {
+  Work k = {.g = *g, .runs = runs_of(g), .tiling = tiling, .vectors = lane_vectors(g->cout)};
+  k.depth = g->y.taps * g->x.taps * g->cin;
   k.blocks = lane_blocks(g->cout, BLOCK_VECTORS);
   Tiling largest = largest_tiling(g);
   long pixels = largest.images * largest.rows * g->x.count;
@@ -179,7 +183,6 @@ static Work work_for(const Gather *g) {
   k.run_at = gather_reserve_longs(&k.packed_size, k.runs.count);
   k.in_at = gather_reserve_longs(&k.packed_size, pixels);
   k.out_at = gather_reserve_longs(&k.packed_size, pixels);
-  gather_reserve(&k.scratch_size, omp_get_max_threads() * k.tiling.buffer);
   return k;
 }
 
@@ -219,6 +222,7 @@ static void pack_block(const Work *k, const real *w, const real *bias, long grou
   }
 }
 
+/* Its part of the packing for each thread, which goes on before the others are done. */
 static void pack(const Work *k, const real *w, const real *bias, real *packed) {
 #pragma omp single nowait
   {
@@ -226,7 +230,7 @@ static void pack(const Work *k, const real *w, const real *bias, real *packed) {
     fill_runs(k, gather_longs(packed, k->run_at));
     gather_offsets(&k->g, &largest, gather_longs(packed, k->in_at), gather_longs(packed, k->out_at));
   }
-#pragma omp for
+#pragma omp for nowait
   for (long i = 0; i < k->g.groups * k->blocks; i++) pack_block(k, w, bias, i / k->blocks, i % k->blocks, packed);
 }
 
@@ -315,65 +319,93 @@ static long channel_parts(const Work *k) {
   return parts < blocks ? parts : blocks;
 }
 
-static void run(const Work *k, const real *x, const real *packed, const Tail *tail, real *y, real *scratch) {
-  real *buffer = scratch + omp_get_thread_num() * k->tiling.buffer;
-  long parts = channel_parts(k), blocks = k->g.groups * k->blocks;
-#pragma omp for schedule(dynamic)
-  for (long i = 0; i < k->tiling.count * parts; i++) {
-    if (interrupted()) continue;
-    Tile tile = gather_tile(&k->g, &k->tiling, i / parts);
-    Part part = {piece_start(blocks, parts, i % parts), piece_start(blocks, parts, i % parts + 1)};
-    real *to = gather_output(&k->g, &tile, y);
-    run_tile(k, &tile, part, gather_input(&k->g, &tile, x, buffer), packed, to);
-    run_tail(k, &tile, part, tail, packed, y, to - y);
-  }
+static void run_part(const Work *k, long index, Part part, const real *x, const real *packed, const Tail *tail,
+                     real *y, real *buffer) {
+  Tile tile = gather_tile(&k->g, &k->tiling, index);
+  if (gather_is_empty(&tile)) return;
+  real *to = gather_output(&k->g, &tile, y);
+  run_tile(k, &tile, part, gather_input(&k->g, &tile, x, buffer), packed, to);
+  run_tail(k, &tile, part, tail, packed, y, to - y);
 }
 
 /* ---- forward ---- */
 
 static Work forward_work(const ConvGeometry *geometry) {
   Gather g = gather_forward(geometry);
-  return work_for(&g);
+  return work_for(&g, gather_tiling(&g, TILE_MOST, TILE_PIXELS, wanted_tiles()));
 }
 
 static long direct_packed_size(const ConvGeometry *g) {
   return forward_work(g).packed_size;
 }
 static long direct_run_scratch(const ConvGeometry *g) {
-  return forward_work(g).scratch_size;
+  long size = 0;
+  gather_reserve(&size, omp_get_max_threads() * forward_work(g).tiling.buffer);
+  return size;
 }
 static void direct_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed) {
   Work k = forward_work(g);
   pack(&k, w, bias, packed);
+#pragma omp barrier
 }
+
 static void direct_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y,
                        real *scratch) {
   Work k = forward_work(g);
-  run(&k, x, packed, tail, y, scratch);
+  real *buffer = scratch + omp_get_thread_num() * k.tiling.buffer;
+  long parts = channel_parts(&k), blocks = k.g.groups * k.blocks;
+#pragma omp for schedule(dynamic)
+  for (long i = 0; i < k.tiling.count * parts; i++) {
+    Part part = {piece_start(blocks, parts, i % parts), piece_start(blocks, parts, i % parts + 1)};
+    if (!interrupted()) run_part(&k, i / parts, part, x, packed, tail, y, buffer);
+  }
 }
 
 const ConvMethod conv_direct = {direct_packed_size, direct_run_scratch, direct_pack, direct_run};
 
 /* ---- the input's gradient ---- */
 
-long direct_backward_input_scratch(const ConvGeometry *geometry) {
-  long most = 0;
-  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+/* A gather for each phase of the stride, all of them on the same tiles. In the scratch lie their descriptions, then what
+   each has packed, then the threads' buffers. */
+typedef struct Phases {
+  long count, buffer; /* buffer: reals of a thread's */
+  long buffers, size;
+} Phases;
+
+/* works: of each phase, or NULL */
+static Phases phases_of(const ConvGeometry *geometry, Work *works) {
+  Tiling shared = gather_backward_tiling(geometry, TILE_MOST, TILE_PIXELS, wanted_tiles());
+  Phases p = {.count = gather_phases(geometry)};
+  gather_reserve(&p.size, p.count * (long)(sizeof(Work) / sizeof(real)));
+  for (long phase = 0; phase < p.count; phase++) {
     Gather g = gather_backward(geometry, phase);
-    Work k = work_for(&g);
-    if (k.packed_size + k.scratch_size > most) most = k.packed_size + k.scratch_size;
+    Work k = work_for(&g, gather_phase_tiling(&g, shared));
+    k.packed = gather_reserve(&p.size, k.packed_size);
+    if (k.tiling.buffer > p.buffer) p.buffer = k.tiling.buffer;
+    if (works != NULL) works[phase] = k;
   }
-  return most;
+  p.buffers = gather_reserve(&p.size, omp_get_max_threads() * p.buffer);
+  return p;
+}
+
+long direct_backward_input_scratch(const ConvGeometry *geometry) {
+  return phases_of(geometry, NULL).size;
 }
 
 void direct_backward_input(const ConvGeometry *geometry, const real *dy, const real *w, real *dx, real *scratch) {
-  for (long phase = 0; phase < gather_phases(geometry); phase++) {
-    Gather g = gather_backward(geometry, phase);
-    Work k = work_for(&g);
+  Work *works = (Work *)scratch;
+  Phases phases = phases_of(geometry, works);
+  long parts = channel_parts(works), blocks = works->g.groups * works->blocks;
 #pragma omp parallel if (conv_is_large(geometry))
-    {
-      pack(&k, w, NULL, scratch);
-      run(&k, dy, scratch, NULL, dx, scratch + k.packed_size);
+  {
+    real *buffer = scratch + phases.buffers + omp_get_thread_num() * phases.buffer;
+    for (long p = 0; p < phases.count; p++) pack(&works[p], w, NULL, scratch + works[p].packed);
+#pragma omp barrier
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < works->tiling.count * parts; i++) {
+      Part part = {piece_start(blocks, parts, i % parts), piece_start(blocks, parts, i % parts + 1)};
+      for (long p = 0; p < phases.count && !interrupted(); p++)
+        run_part(&works[p], i / parts, part, dy, scratch + works[p].packed, NULL, dx, buffer);
     }
   }
 }

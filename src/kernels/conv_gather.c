@@ -130,6 +130,12 @@ long gather_input_rows(const Gather *g, long rows) {
   return (rows - 1) * g->y.in_step + g->y.at + g->y.before + (g->y.taps > 0 ? g->y.taps - 1 : 0) * g->y.at_step + 1;
 }
 
+static long buffer_size(const Gather *g, const Tiling *t) {
+  long row = g->x.size * g->in_c;
+  if (!g->padded) return 0;
+  return t->images > 1 ? t->images * g->y.size * row : gather_input_rows(g, t->rows) * row;
+}
+
 enum { PIXELS_LEAST = 96 };
 
 Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted) {
@@ -146,9 +152,31 @@ Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted) {
   while (t.rows > 1 && t.images == 1 && t.rows * g->x.count > PIXELS_LEAST &&
          g->images * divide_up(g->y.count, t.rows) < wanted)
     t.rows = divide_up(t.rows, 2);
-  t.count = divide_up(g->images, t.images) * divide_up(g->y.count, t.rows);
-  if (g->padded) t.buffer = t.images > 1 ? t.images * g->y.size * row : gather_input_rows(g, t.rows) * row;
+  t.bands = divide_up(g->y.count, t.rows);
+  t.count = divide_up(g->images, t.images) * t.bands;
+  t.buffer = buffer_size(g, &t);
   return t;
+}
+
+/* The first phase has the most rows, so its bands are enough for all. */
+Tiling gather_backward_tiling(const ConvGeometry *geometry, long most, long pixels, long wanted) {
+  Tiling shared = {0};
+  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+    Gather g = gather_backward(geometry, phase);
+    Tiling own = gather_tiling(&g, most, pixels, wanted);
+    if (phase == 0) shared = (Tiling){.images = own.images, .rows = g.y.count, .bands = g.y.count};
+    if (own.bands > 1) shared.rows = min_long(shared.rows, own.rows);
+    shared.images = min_long(shared.images, own.images);
+  }
+  shared.bands = divide_up(shared.bands, shared.rows);
+  shared.count = divide_up(geometry->n, shared.images) * shared.bands;
+  return shared;
+}
+
+Tiling gather_phase_tiling(const Gather *g, Tiling shared) {
+  shared.rows = min_long(shared.rows, g->y.count);
+  shared.buffer = buffer_size(g, &shared);
+  return shared;
 }
 
 Tiling gather_largest_tiling(const Gather *g, long most, long pixels) {
@@ -158,8 +186,7 @@ Tiling gather_largest_tiling(const Gather *g, long most, long pixels) {
 }
 
 Tile gather_tile(const Gather *g, const Tiling *t, long index) {
-  long bands = divide_up(g->y.count, t->rows);
-  Tile tile = {.image = index / bands * t->images, .row = index % bands * t->rows};
+  Tile tile = {.image = index / t->bands * t->images, .row = index % t->bands * t->rows};
   tile.images = min_long(t->images, g->images - tile.image);
   tile.rows = min_long(t->rows, g->y.count - tile.row);
   tile.pixels = tile.images * tile.rows * g->x.count;

@@ -42,7 +42,7 @@ typedef struct Runs {
 
 typedef struct Tiling {
   long images, rows; /* a tile's; images > 1 only with all rows */
-  long count;        /* of tiles */
+  long bands, count; /* tiles of an image's rows, of all images */
   long buffer;       /* reals that hold a tile's input between zeros; 0 where it is read in place */
 } Tiling;
 
@@ -54,6 +54,9 @@ Gather gather_forward(const ConvGeometry *g);
 /* The input's gradient: phases of the stride, numbered from 0; one may have no taps. */
 long gather_phases(const ConvGeometry *g);
 Gather gather_backward(const ConvGeometry *g, long phase);
+/* Tiles that all phases can share, so that what they write between each other stays in cache; then one phase's of these. */
+Tiling gather_backward_tiling(const ConvGeometry *g, long most, long pixels, long wanted);
+Tiling gather_phase_tiling(const Gather *g, Tiling shared);
 
 /* Offsets of the taps (runs) from a pixel. */
 void gather_tap_offsets(const Gather *g, long *tap_at);
@@ -70,6 +73,11 @@ Tile gather_tile(const Gather *g, const Tiling *t, long index);
 
 /* in_at, out_at: offsets of a whole tile's pixels from its first input and output number */
 void gather_offsets(const Gather *g, const Tiling *t, long *in_at, long *out_at);
+
+/* A phase may have no rows in the last of the tiles that it shares. */
+static inline bool gather_is_empty(const Tile *tile) {
+  return tile->rows < 1;
+}
 
 /* The tile's first input number: in x, or in 'buffer', filled from x. */
 const real *gather_input(const Gather *g, const Tile *tile, const real *x, real *buffer);
