@@ -12,6 +12,12 @@ static double direct_cost(long depth, long cout) {
   return (double)depth * lane_cost(cout);
 }
 
+/* Vectors are of slopes, or of the inputs of a kernel's row: conv_weight.c. */
+static double direct_weight_cost(const ConvGeometry *g) {
+  double slopes = (double)(g->kh * g->kw * g->c) * lane_cost(g->f), inputs = (double)(g->kh * g->f) * lane_cost(g->kw * g->c);
+  return slopes < inputs ? slopes : inputs;
+}
+
 /* Rows of pixels lie in vectors with the zeros between them, which are computed in vain. Turning a pixel's vector of
    channels into planes, or back, costs as much as 8 multiply-adds (measured). */
 static double planar_cost(long depth, long cin, long cout, long h, long w, long zeros) {
@@ -33,6 +39,12 @@ static bool is_winograd(const ConvGeometry *g, bool forward) {
   Winograd k = forward ? winograd_forward_pass(g) : winograd_backward_pass(g);
   double pixels = (double)(k.out_h * k.out_w), direct = direct_cost(9 * k.cin, k.cout);
   return winograd_cost(&k) < direct * pixels + winograd_reading(k.single, direct);
+}
+
+static bool is_winograd_weight(const ConvGeometry *g) {
+  if (!winograd_fits(g)) return false;
+  Winograd k = winograd_forward_pass(g);
+  return winograd_weight_cost(&k) < direct_weight_cost(g) * (double)(g->oh * g->ow);
 }
 
 /* g->n plays no part: packed weights serve any number of images. */
@@ -72,7 +84,7 @@ long conv_backward_input_scratch(const ConvGeometry *g) {
 
 long conv_backward_weight_scratch(const ConvGeometry *g) {
   if (is_depthwise(g)) return depthwise_backward_weight_scratch(g);
-  return is_winograd(g, true) ? winograd_backward_weight_scratch(g) : direct_backward_weight_scratch(g);
+  return is_winograd_weight(g) ? winograd_backward_weight_scratch(g) : direct_backward_weight_scratch(g);
 }
 
 void conv_forward(const ConvGeometry *g, const real *x, const real *w, const real *bias, real *y, real *scratch) {
@@ -99,7 +111,7 @@ void conv_backward_input(const ConvGeometry *g, const real *dy, const real *w, r
 void conv_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch) {
   if (is_depthwise(g))
     depthwise_backward_weight(g, dy, x, dw, scratch);
-  else if (is_winograd(g, true))
+  else if (is_winograd_weight(g))
     winograd_backward_weight(g, dy, x, dw, scratch);
   else
     direct_backward_weight(g, dy, x, dw, scratch);

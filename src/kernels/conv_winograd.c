@@ -23,7 +23,7 @@ const double winograd_kernels[WINOGRAD_MOST + 1][WINOGRAD_MOST][WINOGRAD_TAPS] =
 
 bool winograd_fits(const ConvGeometry *g) {
   return g->kh == 3 && g->kw == 3 && g->stride_h == 1 && g->stride_w == 1 && g->dilation_h == 1 && g->dilation_w == 1 &&
-         g->groups == 1 && g->c >= VLANES && g->f >= VLANES;
+         g->groups == 1 && g->c > VLANES / 2 && g->f > VLANES / 2;
 }
 
 static void cut(Winograd *k, int m) {
@@ -34,14 +34,24 @@ static void cut(Winograd *k, int m) {
   k->tiles = k->images * k->tiles_h * k->tiles_w;
 }
 
-/* Measured: what a transform's vector costs beside a multiply-add, loads and stores with it. */
-enum { TRANSFORM = 6 };
+/* Measured: what a transform's vector costs beside a multiply-add, loads and stores with it; also of slopes. */
+enum { TRANSFORM = 6, SLOPE_TRANSFORM = 9 };
+
+static double products_of(const Winograd *k) {
+  return (double)k->cin * (double)lane_vectors(k->cout);
+}
+
+static double multiplying(const Winograd *k, int transform) {
+  double vectors = (double)(lane_vectors(k->cin) + lane_vectors(k->cout));
+  return (double)(k->tiles_h * k->tiles_w) * (products_of(k) + transform * vectors);
+}
 
 double winograd_cost(const Winograd *k) {
-  double products = (double)k->cin * (double)lane_vectors(k->cout);
-  double vectors = (double)(lane_vectors(k->cin) + lane_vectors(k->cout));
-  double multiplying = (double)(k->tiles_h * k->tiles_w) * (products + TRANSFORM * vectors);
-  return k->n * k->n * (multiplying + winograd_reading(k->single, products));
+  return k->n * k->n * (multiplying(k, TRANSFORM) + winograd_reading(k->single, products_of(k)));
+}
+
+double winograd_weight_cost(const Winograd *k) {
+  return k->n * k->n * multiplying(k, SLOPE_TRANSFORM);
 }
 
 static Winograd best_cut(Winograd k) {
@@ -114,13 +124,13 @@ void winograd_outputs(const Winograd *k, long tile, const real *y, const real *o
 
 /* ---- transforms ---- */
 
-INLINE void transform_input(const int m, const real *const *pixels, long c, real *v, long step) {
+INLINE void transform_input(const int m, const int lanes, const real *const *pixels, long c, real *v, long step) {
   const int n = m + 2;
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < n; j++) {
 #pragma GCC unroll 6
-    for (int i = 0; i < n; i++) line[i] = vload(pixels[i * n + j] + c);
+    for (int i = 0; i < n; i++) line[i] = vload_part(pixels[i * n + j] + c, lanes);
     winograd_input_line(m, line, result);
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) half[i][j] = result[i];
@@ -129,24 +139,32 @@ INLINE void transform_input(const int m, const real *const *pixels, long c, real
   for (int i = 0; i < n; i++) {
     winograd_input_line(m, half[i], result);
 #pragma GCC unroll 6
-    for (int j = 0; j < n; j++) vstore(v + (i * n + j) * step + c, result[j]);
+    for (int j = 0; j < n; j++) vstore_part(v + (i * n + j) * step + c, result[j], lanes);
   }
 }
 
-void winograd_transform_input(const Winograd *k, const real *const *pixels, real *v, long step) {
+/* 'lanes' is a constant where all are used. */
+INLINE void transform_inputs(const Winograd *k, const int lanes, const real *const *pixels, real *v, long step) {
   for (long i = 0; i < lane_vectors(k->cin); i++) {
     long c = winograd_lane(k->cin, i);
     switch (k->m) {
     case 2:
-      transform_input(2, pixels, c, v, step);
+      transform_input(2, lanes, pixels, c, v, step);
       break;
     case 3:
-      transform_input(3, pixels, c, v, step);
+      transform_input(3, lanes, pixels, c, v, step);
       break;
     default:
-      transform_input(4, pixels, c, v, step);
+      transform_input(4, lanes, pixels, c, v, step);
     }
   }
+}
+
+void winograd_transform_input(const Winograd *k, const real *const *pixels, real *v, long step) {
+  if (k->cin < VLANES)
+    transform_inputs(k, winograd_lanes(k->cin), pixels, v, step);
+  else
+    transform_inputs(k, VLANES, pixels, v, step);
 }
 
 /* Where results go: a tile's pixels, NULL beyond the edge, and what is done to them on the way. */
@@ -157,7 +175,8 @@ typedef struct Target {
 } Target;
 
 /* y = tail(A' v A + start), a vector of channels from 'c' on */
-INLINE void transform_output(const int m, const real *v, long step, vreal start, const Target *to, long c) {
+INLINE void transform_output(const int m, const int lanes, const real *v, long step, vreal start, const Target *to,
+                             long c) {
   const int n = m + 2;
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
@@ -175,7 +194,8 @@ INLINE void transform_output(const int m, const real *v, long step, vreal start,
     for (int j = 0; j < m; j++) {
       if (to->pixels[i * m + j] == NULL) continue;
       long at = to->pixels[i * m + j] - to->y + c;
-      vstore(to->y + at, to->tail != NULL ? tail_vector(to->tail, result[j] + start, at, VLANES) : result[j] + start);
+      vreal y = result[j] + start;
+      vstore_part(to->y + at, to->tail != NULL ? tail_vector(to->tail, y, at, lanes) : y, lanes);
     }
   }
 }
@@ -299,13 +319,15 @@ static void transform_taps(int n, const real *taps, real *to, long step) {
 static void pack_vector(const Work *w, const real *weights, long c, long f, real *to, long step) {
   real taps[9 * VLANES];
   const real *from = weights + c * w->k.weight_in + f * w->k.weight_out;
-  for (long lane = 0; lane < VLANES; lane++, from += w->k.weight_out)
+  memset(taps, 0, sizeof taps);
+  for (long lane = 0; lane < winograd_lanes(w->k.cout); lane++, from += w->k.weight_out)
     for (long t = 0; t < 9; t++) taps[t * VLANES + lane] = from[w->k.turned ? 8 - t : t];
   transform_taps(w->k.n, taps, to, step);
 }
 
 /* Called by all threads. */
 static void pack(const Work *w, const real *weights, const real *bias, real *packed) {
+  int lanes = winograd_lanes(w->k.cout);
 #pragma omp for
   for (long i = 0; i < w->vectors; i++) {
     long block = 0;
@@ -314,7 +336,7 @@ static void pack(const Work *w, const real *weights, const real *bias, real *pac
     real *to = packed + block_weights(w, block, 0) + (i - block_first(w, block)) * VLANES;
     for (long c = 0; c < w->k.cin; c++)
       pack_vector(w, weights, c, f, to + c * count * VLANES, w->k.cin * count * VLANES);
-    vstore(packed + w->starts + i * VLANES, bias != NULL ? vload(bias + f) : vset(0));
+    vstore(packed + w->starts + i * VLANES, bias != NULL ? vload_part(bias + f, lanes) : vset(0));
   }
 }
 
@@ -332,8 +354,8 @@ static void multiply_product(const Work *w, long block, long product, long tiles
                  packed + block_weights(w, block, product), results + product * w->m_step);
 }
 
-static void join_tile(const Work *w, long block, long tile, long row, const real *results, const real *packed,
-                      Target *to) {
+INLINE void join_lanes(const Work *w, const int lanes, long block, long tile, long row, const real *results,
+                       const real *packed, Target *to) {
   long first = block_first(w, block), count = block_vectors(w, block);
   winograd_outputs(&w->k, tile, to->y, NULL, to->pixels);
   for (long v = 0; v < count; v++) {
@@ -342,15 +364,23 @@ static void join_tile(const Work *w, long block, long tile, long row, const real
     const real *at = results + (row * count + v) * VLANES;
     switch (w->k.m) {
     case 2:
-      transform_output(2, at, w->m_step, start, to, c);
+      transform_output(2, lanes, at, w->m_step, start, to, c);
       break;
     case 3:
-      transform_output(3, at, w->m_step, start, to, c);
+      transform_output(3, lanes, at, w->m_step, start, to, c);
       break;
     default:
-      transform_output(4, at, w->m_step, start, to, c);
+      transform_output(4, lanes, at, w->m_step, start, to, c);
     }
   }
+}
+
+static void join_tile(const Work *w, long block, long tile, long row, const real *results, const real *packed,
+                      Target *to) {
+  if (w->k.cout < VLANES)
+    join_lanes(w, winograd_lanes(w->k.cout), block, tile, row, results, packed, to);
+  else
+    join_lanes(w, VLANES, block, tile, row, results, packed, to);
 }
 
 static void run_chunk(const Work *w, long chunk, const real *x, const real *packed, const Tail *tail, real *y,

@@ -36,8 +36,9 @@ bool winograd_fits(const ConvGeometry *g);
 Winograd winograd_forward_pass(const ConvGeometry *g);
 Winograd winograd_backward_pass(const ConvGeometry *g);
 
-/* Cost of an image in multiply-adds of vectors. */
+/* Cost of an image in multiply-adds of vectors: of convolving it, and of its share of the weights' gradient. */
 double winograd_cost(const Winograd *k);
+double winograd_weight_cost(const Winograd *k);
 
 /* What it costs to read so many vectors of weights. Many images share that; for one it is as dear as the multiplying:
    measured with all of VGG's weights, which no second-level cache holds. */
@@ -123,12 +124,19 @@ WINOGRAD_INLINE void winograd_slope_line(const int m, const vreal *y, vreal *v) 
 
 /* The number of the first channel of vector v: the last vector ends with the last channel. */
 static inline long winograd_lane(long channels, long v) {
-  return v * VLANES < channels - VLANES ? v * VLANES : channels - VLANES;
+  long last = channels > VLANES ? channels - VLANES : 0;
+  return v * VLANES < last ? v * VLANES : last;
 }
 
-/* Reals between the matrices of two products: an odd number of cache lines, for powers of two would share few sets. */
+/* Lanes that channels are in: all but where there are fewer of them than lanes. */
+static inline int winograd_lanes(long channels) {
+  return channels < VLANES ? (int)channels : VLANES;
+}
+
+/* Reals between the matrices of two products, with room for a whole vector from the last number on: an odd number of cache
+   lines, for powers of two would share few sets. */
 static inline long winograd_step(long count) {
-  long line = 64 / (long)sizeof(real), lines = (count + line - 1) / line;
+  long line = 64 / (long)sizeof(real), lines = (count + VLANES - 1 + line - 1) / line;
   return (lines | 1) * line;
 }
 

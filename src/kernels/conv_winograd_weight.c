@@ -15,13 +15,13 @@ enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3, SINGLES_MOST = 12 };
 /* ---- the slopes' transform ---- */
 
 /* v = A y A', a vector of channels from c on */
-INLINE void transform_slope(const int m, const real *const *pixels, long c, real *v, long step) {
+INLINE void transform_slope(const int m, const int lanes, const real *const *pixels, long c, real *v, long step) {
   const int n = m + 2;
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < m; j++) {
 #pragma GCC unroll 6
-    for (int i = 0; i < m; i++) line[i] = vload(pixels[i * m + j] + c);
+    for (int i = 0; i < m; i++) line[i] = vload_part(pixels[i * m + j] + c, lanes);
     winograd_slope_line(m, line, result);
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) half[i][j] = result[i];
@@ -30,24 +30,32 @@ INLINE void transform_slope(const int m, const real *const *pixels, long c, real
   for (int i = 0; i < n; i++) {
     winograd_slope_line(m, half[i], result);
 #pragma GCC unroll 6
-    for (int j = 0; j < n; j++) vstore(v + (i * n + j) * step + c, result[j]);
+    for (int j = 0; j < n; j++) vstore_part(v + (i * n + j) * step + c, result[j], lanes);
   }
 }
 
-static void transform_slopes(const Winograd *k, const real *const *pixels, real *v, long step) {
+/* 'lanes' is a constant where all are used. */
+INLINE void transform_lanes(const Winograd *k, const int lanes, const real *const *pixels, real *v, long step) {
   for (long i = 0; i < lane_vectors(k->cout); i++) {
     long c = winograd_lane(k->cout, i);
     switch (k->m) {
     case 2:
-      transform_slope(2, pixels, c, v, step);
+      transform_slope(2, lanes, pixels, c, v, step);
       break;
     case 3:
-      transform_slope(3, pixels, c, v, step);
+      transform_slope(3, lanes, pixels, c, v, step);
       break;
     default:
-      transform_slope(4, pixels, c, v, step);
+      transform_slope(4, lanes, pixels, c, v, step);
     }
   }
+}
+
+static void transform_slopes(const Winograd *k, const real *const *pixels, real *v, long step) {
+  if (k->cout < VLANES)
+    transform_lanes(k, winograd_lanes(k->cout), pixels, v, step);
+  else
+    transform_lanes(k, VLANES, pixels, v, step);
 }
 
 /* ---- the sums ---- */
@@ -240,7 +248,7 @@ static void unpack(const Work *w, long c, long vector, const real *sums, real *d
   for (int t = 0; t < 9; t++) {
     vreal sum = {0};
     for (int l = 0; l < w->k.n; l++) sum += (real)g[l][t % 3] * half[t / 3][l];
-    for (long lane = vector * VLANES - f; lane < VLANES; lane++)
+    for (long lane = vector * VLANES - f; lane < winograd_lanes(w->k.cout); lane++)
       dw[(f + lane) * w->k.weight_out + c * w->k.weight_in + t] = sum[lane];
   }
 }

@@ -29,6 +29,18 @@ local function convolution(n, from, to, size, kernel, stride, padding)
   }
 end
 
+--- The same with a filter a channel.
+local function depthwise_convolution(n, channels, size, kernel, stride)
+  local shape = ("%s depthwise k%d s%d"):format(text(n, channels, size, size), kernel, stride)
+  return {
+    shape = shape,
+    make = function()
+      return { shape = shape, x = pictures(n, channels, size),
+        layer = nn.DepthwiseConv2d(channels, kernel, { stride = stride, padding = kernel // 2, bias = false }) }
+    end,
+  }
+end
+
 -- n, from, to, size, kernel, stride, padding: the bench's networks, and shapes near them
 local convolutions = {
   { 64, 1, 32, 48, 3, 1, 1 }, { 64, 32, 32, 48, 3, 1, 1 }, { 64, 64, 64, 24, 3, 1, 1 }, { 64, 128, 128, 12, 3, 1, 1 },
@@ -55,13 +67,7 @@ end
 
 function cases.depthwise()
   local list = {}
-  for i, c in ipairs(depthwise) do
-    list[i] = function()
-      local n, channels, size, kernel, stride = table.unpack(c)
-      return { shape = ("%s k%d s%d"):format(text(n, channels, size, size), kernel, stride), x = pictures(n, channels, size),
-        layer = nn.DepthwiseConv2d(channels, kernel, { stride = stride, padding = kernel // 2, bias = false }) }
-    end
-  end
+  for i, c in ipairs(depthwise) do list[i] = depthwise_convolution(table.unpack(c)).make end
   return list
 end
 
@@ -266,19 +272,23 @@ end
 
 -- ---- convolutions next to each other ----
 
--- where the lines start: n, channels, size, kernel, stride
-local centres = { { 32, 32, 48, 3, 1 }, { 32, 64, 24, 3, 1 }, { 32, 128, 12, 3, 1 }, { 32, 16, 48, 3, 1 }, { 32, 10, 61, 4, 1 } }
+-- where the lines start: n, channels, size, kernel, stride, a filter a channel
+local centres = {
+  { 32, 32, 48, 3, 1 }, { 32, 64, 24, 3, 1 }, { 32, 128, 12, 3, 1 }, { 32, 16, 48, 3, 1 }, { 32, 10, 61, 4, 1 }, { 7, 48, 44, 5, 2 },
+  { 32, 32, 24, 3, 1, true },
+}
 local axes = {
-  { "batch", 1, { 1, 7, 32, 64, 100 } }, { "width", 2, { 8, 10, 16, 24, 32, 48, 64, 96, 128 } },
+  { "batch", 1, { 1, 7, 32, 64, 100 } }, { "width", 2, { 8, 10, 16, 20, 24, 32, 40, 48, 64, 96, 128 } },
   { "size", 3, { 24, 40, 44, 48, 56, 64, 96, 112, 224 } }, { "kernel", 4, { 1, 3, 4, 5, 7 } }, { "stride", 5, { 1, 2 } },
 }
 local MOST = 8e9 -- operations of a case: larger pictures come in smaller batches
 
 local function near(point)
-  local n, channels, size, kernel, stride = table.unpack(point)
+  local n, channels, size, kernel, stride, apart = table.unpack(point)
   local one = 2 * channels * channels * kernel * kernel * (size // stride) ^ 2
-  n = math.max(1, math.min(n, MOST // one))
-  return convolution(math.tointeger(n), channels, channels, size, kernel, stride, kernel // 2)
+  n = math.tointeger(math.max(1, math.min(n, MOST // one)))
+  if apart then return depthwise_convolution(n, channels, size, kernel, stride) end
+  return convolution(n, channels, channels, size, kernel, stride, kernel // 2)
 end
 
 --- Lines of convolutions of which neighbours differ in one size: {varies = text, {shape = text, make = function} ...}.

@@ -6,8 +6,9 @@
 -- Prints lines op<TAB>shape<TAB>pass<TAB>value<TAB>unit<TAB>share: what multiplies in GFLOP/s, convolution counted as direct,
 -- beside the multiply-adds that this machine can do; what moves memory in GB/s, each tensor counted as often as the
 -- mathematics must go over it, beside memcpy between arrays larger than caches (small tensors stay in cache, and pass 100 %);
--- pictures in images/s. --cliffs varies one size of a convolution at a time and marks where the rate lies more than 20 % below
--- a neighbour's ("step"), or below both or the only one ("cliff").
+-- pictures in images/s. --cliffs varies one size of a convolution at a time; beside the rate it prints how near that comes to what
+-- multiply-adds, or moving input and output once, would allow, 100 % also where Winograd's method does more than that. It marks
+-- where this lies more than 20 % below a neighbour's ("step"), or below both or the only one ("cliff").
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
@@ -93,7 +94,7 @@ local function each_pass(layer, x, measure)
   layer:unfreeze()
 end
 
-local function megabytes(numbers) return 4 * numbers end
+local function bytes_of(numbers) return 4 * numbers end
 
 --- The rate of a pass: value, unit, share of the limit.
 local function rate(case, pass, time, out, limits)
@@ -108,9 +109,9 @@ local function rate(case, pass, time, out, limits)
   local bytes
   if case.layer then
     local moves = case.moves[pass]
-    bytes = megabytes(moves[1] * case.x:numel() + moves[2] * out:numel())
+    bytes = bytes_of(moves[1] * case.x:numel() + moves[2] * out:numel())
   else
-    bytes = megabytes(case.numbers)
+    bytes = bytes_of(case.numbers)
   end
   return 1e-9 * bytes / time, "GB/s", bytes / time / limits.bytes
 end
@@ -120,13 +121,17 @@ local function say(...)
   io.stdout:flush()
 end
 
---- Measures a case and hands each pass's rate to tell(pass, value, unit, share).
+--- Measures a case and hands each pass's rate to tell(pass, value, unit, share); of a layer also its time and output.
 local function measure(case, limits, tell)
   if not case.layer then
     tell("-", rate(case, "-", fastest(case.run), nil, limits))
     return
   end
-  each_pass(case.layer, case.x, function(pass, f, out) tell(pass, rate(case, pass, fastest(f), out, limits)) end)
+  each_pass(case.layer, case.x, function(pass, f, out)
+    local time = fastest(f)
+    local value, unit, share = rate(case, pass, time, out, limits)
+    tell(pass, value, unit, share, time, out)
+  end)
 end
 
 local function list(limits)
@@ -143,34 +148,36 @@ end
 
 -- ---- cliffs ----
 
---- How a rate lies to those beside it: nil, "step" when it is 20 % below one of them, "cliff" when below both.
+--- How a share lies to those beside it: nil, "step" when it is 20 % below one of them, "cliff" when below both.
 local function judged(before, value, after)
   local function low(other) return value < 0.8 * other end
   if low(before or after) and low(after or before) then return "cliff" end
   return (before and low(before) or after and low(after)) and "step" or nil
 end
 
+--- {pass = {value = GFLOP/s, share = of what multiply-adds or memory allow, at most 1}}
+local function measured(case, limits)
+  local of_pass = {}
+  measure(case, limits, function(pass, value, _, share, time, out)
+    local moving = bytes_of(case.x:numel() + out:numel()) / limits.bytes
+    of_pass[pass] = { value = value, share = math.min(1, math.max(share, moving / time)) }
+  end)
+  return of_pass
+end
+
 local function cliffs(limits)
-  local found, rates = 0, {}
+  local found, known = 0, {}
   for _, line in ipairs(grids.lines(options.quick)) do
-    local of_pass = {}
-    for i, at in ipairs(line) do
-      if not rates[at.shape] then
-        local _open <close> = scope.scope()
-        rates[at.shape] = {}
-        measure(at.make(), limits, function(pass, value) rates[at.shape][pass] = value end)
-      end
-      for pass, value in pairs(rates[at.shape]) do
-        of_pass[pass] = of_pass[pass] or {}
-        of_pass[pass][i] = value
-      end
+    for _, at in ipairs(line) do
+      local _open <close> = scope.scope()
+      known[at.shape] = known[at.shape] or measured(at.make(), limits)
     end
     for _, pass in ipairs { "forward", "backward_input", "backward_weight" } do
-      local values = of_pass[pass]
+      local function share(i) return line[i] and known[line[i].shape][pass].share end
       for i, at in ipairs(line) do
-        local verdict = judged(values[i - 1], values[i], values[i + 1])
-        say(line.varies, at.shape, pass, ("%.1f"):format(values[i]), "GFLOP/s",
-          ("%.1f %%"):format(1e11 * values[i] / limits.flops), verdict or "")
+        local verdict = judged(share(i - 1), share(i), share(i + 1))
+        say(line.varies, at.shape, pass, ("%.1f"):format(known[at.shape][pass].value), "GFLOP/s",
+          ("%.1f %%"):format(100 * share(i)), verdict or "")
         if verdict == "cliff" then found = found + 1 end
       end
     end
