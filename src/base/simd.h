@@ -263,6 +263,11 @@ static inline real vsum(vreal v) {
   return lane[0];
 }
 
+/* A quotient before it is divided: several of them can share one division. */
+typedef struct vratio {
+  vreal above, below;
+} vratio;
+
 #ifdef REAL_DOUBLE
 
 static inline vreal vexp(vreal x) {
@@ -272,6 +277,9 @@ static inline vreal vexp(vreal x) {
 static inline vreal vtanh(vreal x) {
   for (int i = 0; i < VLANES; i++) x[i] = tanh(x[i]);
   return x;
+}
+static inline vratio vtanh_ratio(vreal x) {
+  return (vratio){vtanh(x), vset(1)};
 }
 
 #else
@@ -304,8 +312,8 @@ static inline vreal vexp(vreal x) {
 }
 
 /* tanh x to 6 units in the last place: an odd rational function whose greatest relative error up to 8.5 is least, 1e-8.
-   Behind that it passes 1, where the result ends. A NaN stays one. */
-static inline vreal vtanh(vreal x) {
+   Behind that it passes 1 by as much. A NaN stays one. */
+static inline vratio vtanh_ratio(vreal x) {
   vreal t = vmin(vset(9.5f), vmax(vset(-9.5f), x)), s = t * t;
   vreal p = vset(1.42692039e-8f), q = vset(8.14511288e-7f);
   p = p * s + 2.12510247e-5f;
@@ -316,7 +324,12 @@ static inline vreal vtanh(vreal x) {
   q = q * s + 2.60227464e-2f;
   q = q * s + 0.467465686f;
   q = q * s + 1;
-  return vmin(vset(1), vmax(vset(-1), t * p / q));
+  return (vratio){t * p, q};
+}
+
+static inline vreal vtanh(vreal x) {
+  vratio y = vtanh_ratio(x);
+  return vmin(vset(1), vmax(vset(-1), y.above / y.below));
 }
 
 #endif

@@ -50,8 +50,11 @@ PANEL_INLINE void multiply_rows(const Panel *p, long row, const int rows, const 
   vreal sums[STREAMS_MOST][PANEL_ROWS][PANEL_VECTORS];
   const real *x = p->x + row * p->inputs, *weights = p->packed + vectors * VLANES;
   long depth = p->inputs / streams, width = vectors * VLANES;
+#pragma GCC unroll 4
   for (int s = 0; s < streams; s++)
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) sums[s][r][v] = s == 0 ? vload(p->packed + v * VLANES) : vset(0);
   for (long d = 0; d < depth; d++)
 #pragma GCC unroll 4
@@ -61,17 +64,17 @@ PANEL_INLINE void multiply_rows(const Panel *p, long row, const int rows, const 
     }
   long done = streams * depth;
   panel_add(rows, vectors, p->inputs - done, x + done, p->inputs, 1, weights + done * width, sums[0]);
-  for (int r = 0; r < rows; r++) {
-    real *y = p->y + (row + r) * p->outputs + p->first;
+  real *y = p->y + row * p->outputs + p->first;
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
+#pragma GCC unroll 4
       for (int s = 1; s < streams; s++) sums[0][r][v] += sums[s][r][v];
-      if (v < vectors - 1)
-        vstore(y + v * VLANES, sums[0][r][v]);
-      else
-        vstore_part(y + v * VLANES, sums[0][r][v], (int)p->lanes);
+      vstore_part(y + r * p->outputs + v * VLANES, sums[0][r][v], v < vectors - 1 ? VLANES : (int)p->lanes);
     }
+  for (int r = 0; r < rows && p->tail != NULL; r++, y += p->outputs)
     tail_apply(p->tail, p->y, y - p->y, (vectors - 1) * VLANES + p->lanes);
-  }
 }
 
 PANEL_INLINE void multiply(const Panel *p, long row, long end, const int vectors, const int streams) {

@@ -29,6 +29,12 @@ typedef struct CellStep {
   real *cells, *after;
 } CellStep;
 
+/* What the gate of x lets through of y, by one division. */
+static inline vreal gated(vreal x, vratio y) {
+  vratio gate = vtanh_ratio((real)0.5 * x);
+  return (real)0.5 * ((gate.below + gate.above) * y.above) / (gate.below * y.below);
+}
+
 static inline __attribute__((always_inline)) void cell_tile(int rows, const CellStep *s, long row, long block) {
   long h = s->hidden, j = block * VLANES;
   int lanes = h - j < VLANES ? (int)(h - j) : VLANES;
@@ -39,10 +45,10 @@ static inline __attribute__((always_inline)) void cell_tile(int rows, const Cell
     add_products(rows, h, s->before + row * s->y_step, s->y_step, s->panels + block * h * TILE_WIDTH, sums);
   for (int r = 0; r < rows; r++) {
     real *cell = s->cells + (row + r) * h + j;
-    vreal fresh = vsigmoid(sums[r][0]) * vtanh(sums[r][2]);
-    vreal c = s->before != NULL ? vsigmoid(sums[r][1]) * load_lanes(cell, lanes) + fresh : fresh;
+    vreal c = gated(sums[r][0], vtanh_ratio(sums[r][2]));
+    if (s->before != NULL) c += vgate(sums[r][1]) * load_lanes(cell, lanes);
     store_lanes(cell, c, lanes);
-    store_lanes(s->after + (row + r) * s->y_step + j, vsigmoid(sums[r][3]) * vtanh(c), lanes);
+    store_lanes(s->after + (row + r) * s->y_step + j, gated(sums[r][3], vtanh_ratio(c)), lanes);
   }
 }
 
