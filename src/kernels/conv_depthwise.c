@@ -3,6 +3,8 @@
 ** Vectors lie across channels. With a stride of 1 a row of pixels is one line of numbers that are all treated alike but for
 ** their weights, which return with the channels: so the line is cut into vectors regardless of pixels, and vectors that are
 ** whole periods apart share their weights. 8 channels fill vectors of 16 lanes that way.
+** What binds is reading the input. So a kernel of 3x3 makes a band of up to three rows at once: 15 vectors of the input serve
+** 27 multiply-adds, where row by row each of these reads one of its own.
 */
 #include <string.h>
 
@@ -19,7 +21,7 @@ enum {
   PERIOD_MOST = 4096,
   PARTS_MOST = 16
 };
-enum { POINTS_MOST = 6, TAPS_MOST = 9 };
+enum { POINTS_MOST = 6, TAPS_MOST = 9, BAND_MOST = 3, BAND_SIDE = 3 };
 #define INLINE static inline __attribute__((always_inline))
 
 /* Vectors of a row that have the same weights: from number 'at' on, 'points' of them, some lanes or all of each. */
@@ -32,6 +34,7 @@ typedef struct Work {
   Tiling tiling;
   long most;              /* numbers of input in a tile */
   long taps;
+  bool banded;            /* rows are made in bands */
   long period;            /* of the weights */
   long in_step, out_step; /* from one of a piece's vectors to the next */
   long piece_count;
@@ -89,6 +92,7 @@ static Work work_for(const Gather *g, Tiling tiling, long most) {
   Work k = {.g = *g, .tiling = tiling, .most = most, .taps = g->y.taps * g->x.taps};
   Tiling largest = gather_largest_tiling(g, most, TILE_PIXELS);
   k.piece_count = cut_rows(&k, NULL);
+  k.banded = g->y.taps == BAND_SIDE && g->x.taps == BAND_SIDE && g->y.in_step == 1 && g->y.at_step == 1;
   k.weights = gather_reserve(&k.packed_size, k.taps * k.period);
   k.starts = gather_reserve(&k.packed_size, k.period);
   k.pieces = gather_reserve_longs(&k.packed_size, k.piece_count * (long)(sizeof(Piece) / sizeof(long)));
@@ -134,15 +138,22 @@ static void pack(const Work *k, const real *w, const real *bias, real *packed) {
 
 /* ---- a tile ---- */
 
-typedef struct Row {
+/* A band of rows; the distances are those from one row to the next. */
+typedef struct Rows {
   const Work *work;
   const real *x;
   real *y;
+  long count, x_row, y_row;
   const real *packed;
-} Row;
+} Rows;
 
-/* y = start + the sum over taps of x w, for 'points' vectors of 'lanes' lanes from number 'at' of the row on */
-INLINE void sum_points(const Row *r, const Piece *piece, long at, long out, const int points, const int lanes) {
+/* How many of so many rows make the next band. */
+static long band_rows(const Work *k, long rows) {
+  return !k->banded ? 1 : rows < BAND_MOST ? rows : BAND_MOST;
+}
+
+/* y = start + the sum over taps of x w, for 'points' vectors of 'lanes' lanes from number 'at' of one row on */
+INLINE void sum_points(const Rows *r, const Piece *piece, long at, long out, const int points, const int lanes) {
   const Work *k = r->work;
   const long *tap_at = gather_table(r->packed, k->tap_at);
   const real *w = r->packed + k->weights + piece->weight;
@@ -159,14 +170,52 @@ INLINE void sum_points(const Row *r, const Piece *piece, long at, long out, cons
   for (int p = 0; p < points; p++) vstore_part(r->y + out + p * k->out_step, sum[p], lanes);
 }
 
-INLINE void sum_piece(const Row *r, const Piece *piece, const int lanes) {
+INLINE void sum_line(const Rows *r, const Piece *piece, const int lanes) {
   long in_step = r->work->in_step, out_step = r->work->out_step, at = piece->at, out = at, left = piece->points;
   for (; left >= 6; left -= 6, at += 6 * in_step, out += 6 * out_step) sum_points(r, piece, at, out, 6, lanes);
   for (; left >= 3; left -= 3, at += 3 * in_step, out += 3 * out_step) sum_points(r, piece, at, out, 3, lanes);
   for (; left > 0; left--, at += in_step, out += out_step) sum_points(r, piece, at, out, 1, lanes);
 }
 
-static void sum_row(const Row *r) {
+/* The same for 3x3 and so many rows. */
+INLINE void sum_band(const Rows *r, const Piece *piece, const int rows, const int lanes) {
+  const Work *k = r->work;
+  const long *tap_at = gather_table(r->packed, k->tap_at);
+  const real *w = r->packed + k->weights + piece->weight, *start = r->packed + k->starts + piece->weight;
+  const real *x = r->x + tap_at[0] + piece->at;
+  real *y = r->y + piece->at;
+  long column = tap_at[1] - tap_at[0];
+  vreal weight[TAPS_MOST];
+#pragma GCC unroll 9
+  for (int t = 0; t < TAPS_MOST; t++) weight[t] = vload_part(w + t * k->period, lanes);
+  for (long left = piece->points; left > 0; left--, x += k->in_step, y += k->out_step) {
+    vreal sum[BAND_MOST];
+#pragma GCC unroll 3
+    for (int row = 0; row < rows; row++) sum[row] = vload_part(start, lanes);
+#pragma GCC unroll 5
+    for (int i = 0; i < rows + BAND_SIDE - 1; i++)
+#pragma GCC unroll 3
+      for (int j = 0; j < BAND_SIDE; j++) {
+        vreal input = vload_part(x + i * r->x_row + j * column, lanes);
+#pragma GCC unroll 3
+        for (int row = 0; row < rows; row++)
+          if (i >= row && i < row + BAND_SIDE) sum[row] += input * weight[(i - row) * BAND_SIDE + j];
+      }
+#pragma GCC unroll 3
+    for (int row = 0; row < rows; row++) vstore_part(y + row * r->y_row, sum[row], lanes);
+  }
+}
+
+INLINE void sum_piece(const Rows *r, const Piece *piece, const int lanes) {
+  if (r->count == 3)
+    sum_band(r, piece, 3, lanes);
+  else if (r->count == 2)
+    sum_band(r, piece, 2, lanes);
+  else
+    sum_line(r, piece, lanes);
+}
+
+static void sum_rows(const Rows *r) {
   const Piece *piece = (const Piece *)(r->packed + r->work->pieces), *end = piece + r->work->piece_count;
   for (; piece < end; piece++) switch (VLANES / piece->lanes) {
     case 1:
@@ -186,16 +235,28 @@ static void sum_row(const Row *r) {
     }
 }
 
+/* The band that begins with a tile's i-th row, counted over its images. */
+static Rows band_at(const Work *k, const Tile *tile, long i, const real *x, real *y, const real *packed) {
+  const long *in = gather_table(packed, k->row_in), *out = gather_table(packed, k->row_out);
+  Rows r = {.work = k, .x = x + in[i], .y = y + out[i], .packed = packed};
+  r.count = band_rows(k, tile->rows - i % tile->rows);
+  if (r.count > 1) {
+    r.x_row = in[i + 1] - in[i];
+    r.y_row = out[i + 1] - out[i];
+  }
+  return r;
+}
+
 static void run_tile(const Work *k, long index, const real *x, const real *packed, const Tail *tail, real *y,
                      real *buffer) {
   Tile tile = gather_tile(&k->g, &k->tiling, index);
   if (gather_is_empty(&tile)) return;
-  const long *in = gather_table(packed, k->row_in), *out = gather_table(packed, k->row_out);
   const real *from = gather_input(&k->g, &tile, x, buffer);
   real *to = gather_output(&k->g, &tile, y);
-  for (long i = 0; i < tile.images * tile.rows; i++) {
-    Row row = {k, from + in[i], to + out[i], packed};
-    sum_row(&row);
+  for (long i = 0; i < tile.images * tile.rows;) {
+    Rows band = band_at(k, &tile, i, from, to, packed);
+    sum_rows(&band);
+    i += band.count;
   }
   tail_apply(tail, y, to - y, tile.pixels * k->g.out_c);
 }
@@ -281,46 +342,70 @@ void depthwise_backward_input(const ConvGeometry *geometry, const real *dy, cons
 
 /* ---- the weights' gradient ---- */
 
-typedef struct Rows {
-  const Work *work;
-  const real *x, *dy;
-  long count;
-  const real *packed;
-} Rows;
-
-/* sums (taps,period) of a piece: adds dy x over all rows of a tile, for 'count' taps at a time in registers */
+/* sums (taps,period) of a piece: adds dy x of one row, for 'count' taps at a time in registers; y is dy */
 INLINE void add_taps(const Rows *r, const Piece *piece, long first, const int count, const int lanes, real *sums) {
   const Work *k = r->work;
   const long *tap_at = gather_table(r->packed, k->tap_at) + first;
+  const real *dy = r->y + piece->at, *x[TAPS_MOST];
   vreal sum[TAPS_MOST];
 #pragma GCC unroll 9
-  for (int t = 0; t < count; t++) sum[t] = (vreal){0};
-  for (long row = 0; row < r->count; row++) {
-    const real *dy = r->dy + gather_table(r->packed, k->row_out)[row] + piece->at, *x[TAPS_MOST];
-#pragma GCC unroll 9
-    for (int t = 0; t < count; t++) x[t] = r->x + gather_table(r->packed, k->row_in)[row] + piece->at + tap_at[t];
-    long at = 0;
-    for (long left = piece->points; left > 0; left--, at += k->in_step, dy += k->out_step) {
-      vreal slope = vload_part(dy, lanes);
-#pragma GCC unroll 9
-      for (int t = 0; t < count; t++) sum[t] += slope * vload_part(x[t] + at, lanes);
-    }
-  }
-#pragma GCC unroll 9
   for (int t = 0; t < count; t++) {
-    real *to = sums + (first + t) * k->period + piece->weight;
-    vstore_part(to, vload_part(to, lanes) + sum[t], lanes);
+    x[t] = r->x + piece->at + tap_at[t];
+    sum[t] = vload_part(sums + (first + t) * k->period + piece->weight, lanes);
   }
+  long at = 0;
+  for (long left = piece->points; left > 0; left--, at += k->in_step, dy += k->out_step) {
+    vreal slope = vload_part(dy, lanes);
+#pragma GCC unroll 9
+    for (int t = 0; t < count; t++) sum[t] += slope * vload_part(x[t] + at, lanes);
+  }
+#pragma GCC unroll 9
+  for (int t = 0; t < count; t++) vstore_part(sums + (first + t) * k->period + piece->weight, sum[t], lanes);
+}
+
+/* The same for 3x3 and so many rows. */
+INLINE void add_band(const Rows *r, const Piece *piece, const int rows, const int lanes, real *sums) {
+  const Work *k = r->work;
+  const long *tap_at = gather_table(r->packed, k->tap_at);
+  const real *x = r->x + tap_at[0] + piece->at, *dy = r->y + piece->at;
+  long column = tap_at[1] - tap_at[0];
+  vreal sum[TAPS_MOST];
+#pragma GCC unroll 9
+  for (int t = 0; t < TAPS_MOST; t++) sum[t] = vload_part(sums + t * k->period + piece->weight, lanes);
+  for (long left = piece->points; left > 0; left--, x += k->in_step, dy += k->out_step) {
+    vreal slope[BAND_MOST];
+#pragma GCC unroll 3
+    for (int row = 0; row < rows; row++) slope[row] = vload_part(dy + row * r->y_row, lanes);
+#pragma GCC unroll 5
+    for (int i = 0; i < rows + BAND_SIDE - 1; i++)
+#pragma GCC unroll 3
+      for (int j = 0; j < BAND_SIDE; j++) {
+        vreal input = vload_part(x + i * r->x_row + j * column, lanes);
+#pragma GCC unroll 3
+        for (int row = 0; row < rows; row++)
+          if (i >= row && i < row + BAND_SIDE) sum[(i - row) * BAND_SIDE + j] += slope[row] * input;
+      }
+  }
+#pragma GCC unroll 9
+  for (int t = 0; t < TAPS_MOST; t++) vstore_part(sums + t * k->period + piece->weight, sum[t], lanes);
 }
 
 INLINE void add_piece(const Rows *r, const Piece *piece, const int lanes, real *sums) {
   long t = 0, taps = r->work->taps;
+  if (r->count == 3) {
+    add_band(r, piece, 3, lanes, sums);
+    return;
+  }
+  if (r->count == 2) {
+    add_band(r, piece, 2, lanes, sums);
+    return;
+  }
   for (; t + 9 <= taps; t += 9) add_taps(r, piece, t, 9, lanes, sums);
   for (; t + 5 <= taps; t += 5) add_taps(r, piece, t, 5, lanes, sums);
   for (; t < taps; t++) add_taps(r, piece, t, 1, lanes, sums);
 }
 
-static void add_tile(const Rows *r, real *sums) {
+static void add_rows(const Rows *r, real *sums) {
   const Piece *piece = (const Piece *)(r->packed + r->work->pieces), *end = piece + r->work->piece_count;
   for (; piece < end; piece++) switch (VLANES / piece->lanes) {
     case 1:
@@ -367,9 +452,13 @@ static void sum_part(const Sums *s, long part, const real *dy, const real *x, re
   memset(sums, 0, (size_t)s->size * sizeof *sums);
   for (long i = piece_start(k->tiling.count, s->parts, part); i < end && !interrupted(); i++) {
     Tile tile = gather_tile(&k->g, &k->tiling, i);
-    Rows rows = {k, gather_input(&k->g, &tile, x, buffer), gather_output(&k->g, &tile, (real *)dy),
-                 tile.images * tile.rows, scratch};
-    add_tile(&rows, sums);
+    const real *from = gather_input(&k->g, &tile, x, buffer);
+    real *slopes = gather_output(&k->g, &tile, (real *)dy); /* which are only read */
+    for (long row = 0; row < tile.images * tile.rows;) {
+      Rows band = band_at(k, &tile, row, from, slopes, scratch);
+      add_rows(&band, sums);
+      row += band.count;
+    }
   }
 }
 
