@@ -20,12 +20,16 @@ end
 
 --- From the fewest channels of Winograd's method on any instruction set up to blocks of unequal vectors.
 function T.test_values_and_gradients_of_three_by_three()
-  for i = 1, 120 do naive.compare(naive.random_three(i % 4 == 0 and 16 or 4, i % 4 == 0 and 90 or 24)) end
+  for i = 1, 120 do naive.compare(naive.random_square(3, i % 4 == 0 and 16 or 4, i % 4 == 0 and 90 or 24)) end
+end
+
+function T.test_values_and_gradients_of_four_by_four_and_five_by_five()
+  for i = 1, 60 do naive.compare(naive.random_square(4 + i % 2, i % 5 == 0 and 16 or 4, i % 5 == 0 and 60 or 24)) end
 end
 
 --- Sums of several parts, whose tiles are those of several images.
 function T.test_values_and_gradients_of_many_tiles()
-  local case = naive.random_three(16, 17)
+  local case = naive.random_square(3, 16, 17)
   case.n, case.h, case.w = 3, 37, 41
   case.oh, case.ow = case.h + case.top + case.bottom - 2, case.w + case.left + case.right - 2
   case.x_shape, case.y_shape = { 3, case.c, 37, 41 }, { 3, case.f, case.oh, case.ow }

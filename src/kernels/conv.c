@@ -37,7 +37,7 @@ static bool is_planar(const ConvGeometry *g, long cin, long cout, long h, long w
 static bool is_winograd(const ConvGeometry *g, bool forward) {
   if (!winograd_fits(g)) return false;
   Winograd k = forward ? winograd_forward_pass(g) : winograd_backward_pass(g);
-  double pixels = (double)(k.out_h * k.out_w), direct = direct_cost(9 * k.cin, k.cout);
+  double pixels = (double)(k.out_h * k.out_w), direct = direct_cost(g->kh * g->kw * k.cin, k.cout);
   return winograd_cost(&k) < direct * pixels + winograd_reading(k.single, direct);
 }
 

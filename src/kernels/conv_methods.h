@@ -28,7 +28,7 @@ extern const ConvMethod conv_planar;
 long planar_backward_input_scratch(const ConvGeometry *g);
 void planar_backward_input(const ConvGeometry *g, const real *dy, const real *w, real *dx, real *scratch);
 
-/* 3x3 at a stride of 1 between many channels, by fewer multiplications: conv_winograd.c, conv_winograd_weight.c. */
+/* 3x3 to 5x5 at a stride of 1 between many channels, by fewer multiplications: conv_winograd.c, conv_winograd_weight.c. */
 extern const ConvMethod conv_winograd;
 long winograd_backward_input_scratch(const ConvGeometry *g);
 long winograd_backward_weight_scratch(const ConvGeometry *g);

@@ -8,27 +8,29 @@
 
 #define INLINE WINOGRAD_INLINE
 
-const double winograd_kernels[WINOGRAD_MOST + 1][WINOGRAD_MOST][WINOGRAD_TAPS] = {
-    [4] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}},
-    [5] = {{0.5, 0, 0}, {-0.5, -0.5, -0.5}, {-1.0 / 6, 1.0 / 6, -1.0 / 6}, {1.0 / 6, 1.0 / 3, 2.0 / 3}, {0, 0, 1}},
-    [6] = {{0.25, 0, 0},
-           {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-           {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-           {1.0 / 24, 1.0 / 12, 1.0 / 6},
-           {1.0 / 24, -1.0 / 12, 1.0 / 6},
-           {0, 0, 1}},
-};
+void winograd_kernels(const Winograd *k, double g[WINOGRAD_MOST][WINOGRAD_TAPS]) {
+  static const double points[] = {0, 1, -1, 2, -2};
+  static const double scales[WINOGRAD_MOST + 1][WINOGRAD_MOST] = {
+      [4] = {1, 1.0 / 2, 1.0 / 2},
+      [5] = {1.0 / 2, -1.0 / 2, -1.0 / 6, 1.0 / 6},
+      [6] = {1.0 / 4, -1.0 / 6, -1.0 / 6, 1.0 / 24, 1.0 / 24},
+  };
+  for (int t = 0; t < k->side; t++) {
+    for (int p = 0; p < k->n - 1; p++) g[p][t] = t == 0 ? scales[k->n][p] : g[p][t - 1] * points[p];
+    g[k->n - 1][t] = t == k->side - 1;
+  }
+}
 
 /* ---- tiles ---- */
 
 bool winograd_fits(const ConvGeometry *g) {
-  return g->kh == 3 && g->kw == 3 && g->stride_h == 1 && g->stride_w == 1 && g->dilation_h == 1 && g->dilation_w == 1 &&
-         g->groups == 1 && g->c > VLANES / 2 && g->f > VLANES / 2;
+  return g->kh == g->kw && g->kh >= 3 && g->kh <= WINOGRAD_TAPS && g->stride_h == 1 && g->stride_w == 1 &&
+         g->dilation_h == 1 && g->dilation_w == 1 && g->groups == 1 && g->c > VLANES / 2 && g->f > VLANES / 2;
 }
 
 static void cut(Winograd *k, int m) {
   k->m = m;
-  k->n = m + 2;
+  k->n = m + k->side - 1;
   k->tiles_h = (k->out_h + m - 1) / m;
   k->tiles_w = (k->out_w + m - 1) / m;
   k->tiles = k->images * k->tiles_h * k->tiles_w;
@@ -56,8 +58,9 @@ double winograd_weight_cost(const Winograd *k) {
 
 static Winograd best_cut(Winograd k) {
   Winograd best = k;
-  cut(&best, 4);
-  for (int m = 2; m < 4; m++) {
+  int most = WINOGRAD_MOST - k.side + 1;
+  cut(&best, most);
+  for (int m = 2; m < most; m++) {
     cut(&k, m);
     if (winograd_cost(&k) < winograd_cost(&best)) best = k;
   }
@@ -74,8 +77,9 @@ Winograd winograd_forward_pass(const ConvGeometry *g) {
                              .cout = g->f,
                              .top = g->top,
                              .left = g->left,
-                             .weight_in = 9,
-                             .weight_out = 9 * g->c,
+                             .side = (int)g->kh,
+                             .weight_in = g->kh * g->kw,
+                             .weight_out = g->kh * g->kw * g->c,
                              .single = g->single});
 }
 
@@ -87,10 +91,11 @@ Winograd winograd_backward_pass(const ConvGeometry *g) {
                              .out_h = g->h,
                              .out_w = g->w,
                              .cout = g->c,
-                             .top = 2 - g->top,
-                             .left = 2 - g->left,
-                             .weight_in = 9 * g->c,
-                             .weight_out = 9,
+                             .top = g->kh - 1 - g->top,
+                             .left = g->kw - 1 - g->left,
+                             .side = (int)g->kh,
+                             .weight_in = g->kh * g->kw * g->c,
+                             .weight_out = g->kh * g->kw,
                              .turned = true});
 }
 
@@ -124,20 +129,19 @@ void winograd_outputs(const Winograd *k, long tile, const real *y, const real *o
 
 /* ---- transforms ---- */
 
-INLINE void transform_input(const int m, const int lanes, const real *const *pixels, long c, real *v, long step) {
-  const int n = m + 2;
+INLINE void transform_input(const int n, const int lanes, const real *const *pixels, long c, real *v, long step) {
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < n; j++) {
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) line[i] = vload_part(pixels[i * n + j] + c, lanes);
-    winograd_input_line(m, line, result);
+    winograd_input_line(n, line, result);
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) half[i][j] = result[i];
   }
 #pragma GCC unroll 6
   for (int i = 0; i < n; i++) {
-    winograd_input_line(m, half[i], result);
+    winograd_input_line(n, half[i], result);
 #pragma GCC unroll 6
     for (int j = 0; j < n; j++) vstore_part(v + (i * n + j) * step + c, result[j], lanes);
   }
@@ -147,15 +151,15 @@ INLINE void transform_input(const int m, const int lanes, const real *const *pix
 INLINE void transform_inputs(const Winograd *k, const int lanes, const real *const *pixels, real *v, long step) {
   for (long i = 0; i < lane_vectors(k->cin); i++) {
     long c = winograd_lane(k->cin, i);
-    switch (k->m) {
-    case 2:
-      transform_input(2, lanes, pixels, c, v, step);
+    switch (k->n) {
+    case 4:
+      transform_input(4, lanes, pixels, c, v, step);
       break;
-    case 3:
-      transform_input(3, lanes, pixels, c, v, step);
+    case 5:
+      transform_input(5, lanes, pixels, c, v, step);
       break;
     default:
-      transform_input(4, lanes, pixels, c, v, step);
+      transform_input(6, lanes, pixels, c, v, step);
     }
   }
 }
@@ -175,21 +179,20 @@ typedef struct Target {
 } Target;
 
 /* y = tail(A' v A + start), a vector of channels from 'c' on */
-INLINE void transform_output(const int m, const int lanes, const real *v, long step, vreal start, const Target *to,
-                             long c) {
-  const int n = m + 2;
+INLINE void transform_output(const int n, const int m, const int lanes, const real *v, long step, vreal start,
+                             const Target *to, long c) {
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < n; j++) {
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) line[i] = vload(v + (i * n + j) * step);
-    winograd_output_line(m, line, result);
+    winograd_output_line(n, m, line, result);
 #pragma GCC unroll 6
     for (int i = 0; i < m; i++) half[i][j] = result[i];
   }
 #pragma GCC unroll 6
   for (int i = 0; i < m; i++) {
-    winograd_output_line(m, half[i], result);
+    winograd_output_line(n, m, half[i], result);
 #pragma GCC unroll 6
     for (int j = 0; j < m; j++) {
       if (to->pixels[i * m + j] == NULL) continue;
@@ -299,35 +302,41 @@ static long block_weights(const Work *w, long block, long product) {
   return w->weights + (block_first(w, block) * w->products + product * block_vectors(w, block)) * w->k.cin * VLANES;
 }
 
-/* The product of a row of G and three vectors, 'step' apart. */
-INLINE vreal times_kernel(const double *g, const real *taps, long step) {
-  return (real)g[0] * vload(taps) + (real)g[1] * vload(taps + step) + (real)g[2] * vload(taps + 2 * step);
+/* The product of a row of G and 'side' vectors, 'step' apart. */
+INLINE vreal times_kernel(int side, const double *g, const real *taps, long step) {
+  vreal sum = (real)g[0] * vload(taps);
+  for (int t = 1; t < side; t++) sum += (real)g[t] * vload(taps + t * step);
+  return sum;
 }
 
-/* to (N,N) = G taps G', vectors 'step' apart;  taps (3,3) */
-static void transform_taps(int n, const real *taps, real *to, long step) {
+/* to (N,N) = G taps G', vectors 'step' apart;  taps (side,side) */
+static void transform_taps(const Winograd *k, double g[WINOGRAD_MOST][WINOGRAD_TAPS], const real *taps, real *to,
+                           long step) {
   real half[WINOGRAD_MOST * WINOGRAD_TAPS * VLANES];
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < 3; j++)
-      vstore(half + (3 * i + j) * VLANES, times_kernel(winograd_kernels[n][i], taps + j * VLANES, 3 * VLANES));
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < n; j++, to += step)
-      vstore(to, times_kernel(winograd_kernels[n][j], half + 3 * i * VLANES, VLANES));
+  int side = k->side;
+  for (int i = 0; i < k->n; i++)
+    for (int j = 0; j < side; j++)
+      vstore(half + (side * i + j) * VLANES, times_kernel(side, g[i], taps + j * VLANES, side * VLANES));
+  for (int i = 0; i < k->n; i++)
+    for (int j = 0; j < k->n; j++, to += step) vstore(to, times_kernel(side, g[j], half + side * i * VLANES, VLANES));
 }
 
 /* Weights of input channel c and the vector of output channels from f on, transformed. */
-static void pack_vector(const Work *w, const real *weights, long c, long f, real *to, long step) {
-  real taps[9 * VLANES];
+static void pack_vector(const Work *w, double g[WINOGRAD_MOST][WINOGRAD_TAPS], const real *weights, long c, long f,
+                        real *to, long step) {
+  real taps[WINOGRAD_TAPS * WINOGRAD_TAPS * VLANES] = {0};
+  long count = w->k.side * w->k.side;
   const real *from = weights + c * w->k.weight_in + f * w->k.weight_out;
-  memset(taps, 0, sizeof taps);
   for (long lane = 0; lane < winograd_lanes(w->k.cout); lane++, from += w->k.weight_out)
-    for (long t = 0; t < 9; t++) taps[t * VLANES + lane] = from[w->k.turned ? 8 - t : t];
-  transform_taps(w->k.n, taps, to, step);
+    for (long t = 0; t < count; t++) taps[t * VLANES + lane] = from[w->k.turned ? count - 1 - t : t];
+  transform_taps(&w->k, g, taps, to, step);
 }
 
 /* Called by all threads. */
 static void pack(const Work *w, const real *weights, const real *bias, real *packed) {
   int lanes = winograd_lanes(w->k.cout);
+  double g[WINOGRAD_MOST][WINOGRAD_TAPS];
+  winograd_kernels(&w->k, g);
 #pragma omp for
   for (long i = 0; i < w->vectors; i++) {
     long block = 0;
@@ -335,7 +344,7 @@ static void pack(const Work *w, const real *weights, const real *bias, real *pac
     long count = block_vectors(w, block), f = winograd_lane(w->k.cout, i);
     real *to = packed + block_weights(w, block, 0) + (i - block_first(w, block)) * VLANES;
     for (long c = 0; c < w->k.cin; c++)
-      pack_vector(w, weights, c, f, to + c * count * VLANES, w->k.cin * count * VLANES);
+      pack_vector(w, g, weights, c, f, to + c * count * VLANES, w->k.cin * count * VLANES);
     vstore(packed + w->starts + i * VLANES, bias != NULL ? vload_part(bias + f, lanes) : vset(0));
   }
 }
@@ -362,16 +371,8 @@ INLINE void join_lanes(const Work *w, const int lanes, long block, long tile, lo
     long c = winograd_lane(w->k.cout, first + v);
     vreal start = vload(packed + w->starts + (first + v) * VLANES);
     const real *at = results + (row * count + v) * VLANES;
-    switch (w->k.m) {
-    case 2:
-      transform_output(2, lanes, at, w->m_step, start, to, c);
-      break;
-    case 3:
-      transform_output(3, lanes, at, w->m_step, start, to, c);
-      break;
-    default:
-      transform_output(4, lanes, at, w->m_step, start, to, c);
-    }
+#define TRANSFORM_OUTPUT(n, m) transform_output(n, m, lanes, at, w->m_step, start, to, c)
+    WINOGRAD_EACH_CUT(&w->k, TRANSFORM_OUTPUT)
   }
 }
 

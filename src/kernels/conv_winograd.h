@@ -1,13 +1,14 @@
 /*
-** conv_winograd.h -- 3x3 convolution at a stride of 1 by fewer multiplications (Lavin and Gray 2015; Winograd 1980).
-** The output is cut into tiles of M x M pixels. Each depends on N x N pixels of the input, N = M + 2, and is
+** conv_winograd.h -- convolution of 3x3, 4x4 or 5x5 at a stride of 1 by fewer multiplications (Lavin and Gray 2015; Winograd
+** 1980). The output is cut into tiles of M x M pixels. Each depends on N x N pixels of the input, N = M + side - 1, and is
 **
 **   y = A' [(G w G') * (B' x B)] A
 **
-** with products '*' element by element: N^2 of them instead of 9 M^2. Summed over input channels they are N^2 products
+** with products '*' element by element: N^2 of them instead of side^2 M^2. Summed over input channels they are N^2 products
 ** of matrices, tiles x channels by channels x filters. The gradient of the weights is the adjoint, summed over tiles:
 ** dw = G' [(A dy A') * (B' x B)] G. The matrices are those of Toom and Cook for the points 0, 1, -1, then 2 and -2, and
-** infinity. Private to src/kernels/conv*.c.
+** infinity: B depends on N alone, A and G have as many powers of the points as a tile and a kernel have pixels a row.
+** Private to src/kernels/conv*.c.
 */
 #ifndef FERAL_CONV_WINOGRAD_H
 #define FERAL_CONV_WINOGRAD_H
@@ -17,7 +18,7 @@
 
 #define WINOGRAD_INLINE static inline __attribute__((always_inline))
 
-enum { WINOGRAD_MOST = 6, WINOGRAD_TAPS = 3 }; /* largest N; a kernel's side */
+enum { WINOGRAD_MOST = 6, WINOGRAD_TAPS = 5 }; /* largest N and side of a kernel */
 
 /* One pass over images: what is read, what is written, and how the former is cut into tiles. */
 typedef struct Winograd {
@@ -25,7 +26,8 @@ typedef struct Winograd {
   long in_h, in_w, cin;
   long out_h, out_w, cout;
   long top, left; /* rows and columns of zeros before the input */
-  int m, n;       /* sides of an output and an input tile */
+  int side;       /* of the kernel */
+  int m, n;       /* of an output and an input tile */
   long tiles_h, tiles_w, tiles;
   long weight_in, weight_out; /* distances in the weights from one channel to the next */
   bool turned;                /* taps in reverse order */
@@ -52,17 +54,17 @@ void winograd_inputs(const Winograd *k, long tile, const real *x, const real *ze
 /* The same for its output. */
 void winograd_outputs(const Winograd *k, long tile, const real *y, const real *outside, const real **pixels);
 
-/* G, N x 3 */
-extern const double winograd_kernels[WINOGRAD_MOST + 1][WINOGRAD_MOST][WINOGRAD_TAPS];
+/* G, N x side */
+void winograd_kernels(const Winograd *k, double g[WINOGRAD_MOST][WINOGRAD_TAPS]);
 
-/* v = B' d, N numbers */
-WINOGRAD_INLINE void winograd_input_line(const int m, const vreal *d, vreal *v) {
-  if (m == 2) {
+/* v = B' d, N numbers. N and M are constants where these lines are inlined. */
+WINOGRAD_INLINE void winograd_input_line(const int n, const vreal *d, vreal *v) {
+  if (n == 4) {
     v[0] = d[0] - d[2];
     v[1] = d[1] + d[2];
     v[2] = d[2] - d[1];
     v[3] = d[1] - d[3];
-  } else if (m == 3) {
+  } else if (n == 5) {
     vreal odd = d[3] - d[1];
     v[0] = 2 * (d[0] - d[2]) + odd;
     v[1] = d[3] - d[2] - 2 * d[1];
@@ -81,46 +83,59 @@ WINOGRAD_INLINE void winograd_input_line(const int m, const vreal *d, vreal *v) 
 }
 
 /* y = A' v, M numbers */
-WINOGRAD_INLINE void winograd_output_line(const int m, const vreal *v, vreal *y) {
+WINOGRAD_INLINE void winograd_output_line(const int n, const int m, const vreal *v, vreal *y) {
   vreal sum = v[1] + v[2], difference = v[1] - v[2];
-  if (m == 2) {
+  if (n == 4) {
     y[0] = v[0] + sum;
     y[1] = difference - v[3];
-  } else if (m == 3) {
+  } else if (n == 5) {
     y[0] = v[0] + sum + v[3];
     y[1] = difference + 2 * v[3];
-    y[2] = sum + 4 * v[3] + v[4];
+    if (m > 2) y[2] = sum + 4 * v[3];
+    y[m - 1] += v[4];
   } else {
     vreal sum2 = v[3] + v[4], difference2 = v[3] - v[4];
     y[0] = v[0] + sum + sum2;
     y[1] = difference + 2 * difference2;
-    y[2] = sum + 4 * sum2;
-    y[3] = difference + 8 * difference2 + v[5];
+    if (m > 2) y[2] = sum + 4 * sum2;
+    if (m > 3) y[3] = difference + 8 * difference2;
+    y[m - 1] += v[5];
   }
 }
 
 /* v = A y, N numbers: the adjoint of the line before */
-WINOGRAD_INLINE void winograd_slope_line(const int m, const vreal *y, vreal *v) {
+WINOGRAD_INLINE void winograd_slope_line(const int n, const int m, const vreal *y, vreal *v) {
+  vreal even = m > 2 ? y[0] + y[2] : y[0], odd = m > 3 ? y[1] + y[3] : y[1];
+  vreal even2 = m > 2 ? y[0] + 4 * y[2] : y[0], odd2 = m > 3 ? 2 * y[1] + 8 * y[3] : 2 * y[1];
   v[0] = y[0];
-  if (m == 2) {
-    v[1] = y[0] + y[1];
-    v[2] = y[0] - y[1];
-    v[3] = -y[1];
-  } else if (m == 3) {
-    vreal even = y[0] + y[2];
-    v[1] = even + y[1];
-    v[2] = even - y[1];
-    v[3] = y[0] + 2 * y[1] + 4 * y[2];
-    v[4] = y[2];
-  } else {
-    vreal even = y[0] + y[2], odd = y[1] + y[3], even2 = y[0] + 4 * y[2], odd2 = 2 * y[1] + 8 * y[3];
-    v[1] = even + odd;
-    v[2] = even - odd;
-    v[3] = even2 + odd2;
-    v[4] = even2 - odd2;
-    v[5] = y[3];
-  }
+  v[1] = even + odd;
+  v[2] = even - odd;
+  if (n > 4) v[3] = even2 + odd2;
+  if (n > 5) v[4] = even2 - odd2;
+  v[n - 1] = n == 4 ? -y[m - 1] : y[m - 1];
 }
+
+/* What is called with constants for each pair of N and M that occurs. */
+#define WINOGRAD_EACH_CUT(k, call)                                                                                     \
+  switch (10 * (k)->n + (k)->m) {                                                                                      \
+  case 42:                                                                                                             \
+    call(4, 2);                                                                                                        \
+    break;                                                                                                             \
+  case 52:                                                                                                             \
+    call(5, 2);                                                                                                        \
+    break;                                                                                                             \
+  case 53:                                                                                                             \
+    call(5, 3);                                                                                                        \
+    break;                                                                                                             \
+  case 62:                                                                                                             \
+    call(6, 2);                                                                                                        \
+    break;                                                                                                             \
+  case 63:                                                                                                             \
+    call(6, 3);                                                                                                        \
+    break;                                                                                                             \
+  default:                                                                                                             \
+    call(6, 4);                                                                                                        \
+  }
 
 /* The number of the first channel of vector v: the last vector ends with the last channel. */
 static inline long winograd_lane(long channels, long v) {

@@ -1,5 +1,5 @@
 /*
-** conv_winograd_weight.c -- the gradient of 3x3 weights by conv_winograd.h's transforms: for each of the N^2 products a
+** conv_winograd_weight.c -- the gradient of the weights by conv_winograd.h's transforms: for each of the N^2 products a
 ** matrix of sums over tiles, input channels x filters. Few sums are made in parts of the tiles, a thread each; where
 ** there are many, all threads share the tiles of a chunk and then the products.
 */
@@ -15,20 +15,20 @@ enum { BLOCK_VECTORS = VREGISTERS >= 32 ? 4 : 3, SINGLES_MOST = 12 };
 /* ---- the slopes' transform ---- */
 
 /* v = A y A', a vector of channels from c on */
-INLINE void transform_slope(const int m, const int lanes, const real *const *pixels, long c, real *v, long step) {
-  const int n = m + 2;
+INLINE void transform_slope(const int n, const int m, const int lanes, const real *const *pixels, long c, real *v,
+                            long step) {
   vreal half[WINOGRAD_MOST][WINOGRAD_MOST], line[WINOGRAD_MOST] = {0}, result[WINOGRAD_MOST];
 #pragma GCC unroll 6
   for (int j = 0; j < m; j++) {
 #pragma GCC unroll 6
     for (int i = 0; i < m; i++) line[i] = vload_part(pixels[i * m + j] + c, lanes);
-    winograd_slope_line(m, line, result);
+    winograd_slope_line(n, m, line, result);
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) half[i][j] = result[i];
   }
 #pragma GCC unroll 6
   for (int i = 0; i < n; i++) {
-    winograd_slope_line(m, half[i], result);
+    winograd_slope_line(n, m, half[i], result);
 #pragma GCC unroll 6
     for (int j = 0; j < n; j++) vstore_part(v + (i * n + j) * step + c, result[j], lanes);
   }
@@ -38,16 +38,8 @@ INLINE void transform_slope(const int m, const int lanes, const real *const *pix
 INLINE void transform_lanes(const Winograd *k, const int lanes, const real *const *pixels, real *v, long step) {
   for (long i = 0; i < lane_vectors(k->cout); i++) {
     long c = winograd_lane(k->cout, i);
-    switch (k->m) {
-    case 2:
-      transform_slope(2, lanes, pixels, c, v, step);
-      break;
-    case 3:
-      transform_slope(3, lanes, pixels, c, v, step);
-      break;
-    default:
-      transform_slope(4, lanes, pixels, c, v, step);
-    }
+#define TRANSFORM_SLOPE(n, m) transform_slope(n, m, lanes, pixels, c, v, step)
+    WINOGRAD_EACH_CUT(k, TRANSFORM_SLOPE)
   }
 }
 
@@ -235,19 +227,20 @@ static void add_parts(const Work *w, long c, long vector, const real *sums, vrea
 }
 
 /* dw = G' all G, the lanes that the vector before does not hold */
-static void unpack(const Work *w, long c, long vector, const real *sums, real *dw) {
+static void unpack(const Work *w, double g[WINOGRAD_MOST][WINOGRAD_TAPS], long c, long vector, const real *sums,
+                   real *dw) {
   vreal all[WINOGRAD_MOST][WINOGRAD_MOST], half[WINOGRAD_TAPS][WINOGRAD_MOST];
-  const double(*g)[WINOGRAD_TAPS] = winograd_kernels[w->k.n];
   long f = winograd_lane(w->k.cout, vector);
+  int side = w->k.side;
   add_parts(w, c, vector, sums, all);
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < side; i++)
     for (int j = 0; j < w->k.n; j++) {
       half[i][j] = (vreal){0};
       for (int l = 0; l < w->k.n; l++) half[i][j] += (real)g[l][i] * all[l][j];
     }
-  for (int t = 0; t < 9; t++) {
+  for (int t = 0; t < side * side; t++) {
     vreal sum = {0};
-    for (int l = 0; l < w->k.n; l++) sum += (real)g[l][t % 3] * half[t / 3][l];
+    for (int l = 0; l < w->k.n; l++) sum += (real)g[l][t % side] * half[t / side][l];
     for (long lane = vector * VLANES - f; lane < winograd_lanes(w->k.cout); lane++)
       dw[(f + lane) * w->k.weight_out + c * w->k.weight_in + t] = sum[lane];
   }
@@ -261,6 +254,8 @@ long winograd_backward_weight_scratch(const ConvGeometry *g) {
 
 void winograd_backward_weight(const ConvGeometry *g, const real *dy, const real *x, real *dw, real *scratch) {
   Work w = work_for(g);
+  double kernels[WINOGRAD_MOST][WINOGRAD_TAPS];
+  winograd_kernels(&w.k, kernels);
   memset(scratch + w.zeros, 0, (size_t)(g->c > g->f ? g->c : g->f) * sizeof *scratch);
 #pragma omp parallel
   {
@@ -271,6 +266,6 @@ void winograd_backward_weight(const ConvGeometry *g, const real *dy, const real 
       for (long part = 0; part < w.parts; part++) sum_part(&w, part, dy, x, scratch);
 #pragma omp for
     for (long c = 0; c < g->c; c++)
-      for (long v = 0; v < w.vectors; v++) unpack(&w, c, v, scratch + w.sums, dw);
+      for (long v = 0; v < w.vectors; v++) unpack(&w, kernels, c, v, scratch + w.sums, dw);
   }
 }

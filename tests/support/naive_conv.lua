@@ -26,15 +26,16 @@ function naive.random_case(most_c, most_f)
   return case
 end
 
---- A random 3x3 convolution at a stride of 1 between so many channels: what is computed by Winograd's method.
-function naive.random_three(least, most)
+--- A random square kernel at a stride of 1 between so many channels: 3x3 to 5x5 is computed by Winograd's method.
+function naive.random_square(side, least, most)
   local int = check.integer
   local case = { n = int(1, 2), c = int(least, most), f = int(least, most), h = int(1, 11), w = int(1, 11), groups = 1,
-    kh = 3, kw = 3, sh = 1, sw = 1, dh = 1, dw = 1, top = int(0, 3), left = int(0, 3) }
-  case.bottom, case.right = math.max(3 - case.h - case.top, int(0, 3)), math.max(3 - case.w - case.left, int(0, 3))
-  case.oh, case.ow = case.h + case.top + case.bottom - 2, case.w + case.left + case.right - 2
+    kh = side, kw = side, sh = 1, sw = 1, dh = 1, dw = 1, top = int(0, side), left = int(0, side) }
+  case.bottom = math.max(side - case.h - case.top, int(0, side))
+  case.right = math.max(side - case.w - case.left, int(0, side))
+  case.oh, case.ow = case.h + case.top + case.bottom - side + 1, case.w + case.left + case.right - side + 1
   case.options = { 1, 1, case.top, case.left, case.bottom, case.right, 1, 1, 1 }
-  case.x_shape, case.w_shape = { case.n, case.c, case.h, case.w }, { case.f, case.c, 3, 3 }
+  case.x_shape, case.w_shape = { case.n, case.c, case.h, case.w }, { case.f, case.c, side, side }
   case.y_shape = { case.n, case.f, case.oh, case.ow }
   return case
 end
