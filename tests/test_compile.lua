@@ -121,6 +121,7 @@ function T.test_plans_of_known_networks_give_their_numbers()
   local workloads = dofile "tests/bench/workloads.lua"
   compare(workloads.make("resnet18", 1).net, { 1, 48, 48 }, { 1, 7 }, "resnet18")
   compare(workloads.make("lstm", 1).net, { 16, 256 }, { 1, 7, 64 }, "lstm")
+  compare(workloads.make("convlstm", 1).net, { 8, 1, 48, 48 }, { 1, 7 }, "convlstm")
 end
 
 function T.test_batch_norms_activations_and_sums_cost_no_step()
@@ -171,6 +172,26 @@ function T.test_sequences()
     end
   end
   compare(nn.LSTM(3, 20), { 4, 3 }, { 1, 13 })
+end
+
+--- Steps of one, small images and more of them; all outputs, the last one, one that is selected.
+function T.test_sequences_of_images()
+  local Selected = nn.class "PlanSelected"
+  function Selected:init(last)
+    self:add_child("lstm", nn.ConvLSTM2d(2, 5, { 3, 2 }, { last = last, bias = not last }))
+    self:add_child("norm", nn.BatchNorm(5))
+    self:add_child("out", nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(5 * 3 * 2, 4)))
+  end
+  function Selected:forward(x)
+    local y = self.lstm(x)
+    return self.out(self.norm(self.lstm.last and y or y:select(2, -1)):relu())
+  end
+  for _, last in ipairs { false, true } do
+    compare(Selected(last), { 3, 2, 6, 5 }, { 1, 7 })
+    compare(nn.ConvLSTM2d(1, 16, 3, { last = last }), { 1, 1, 12, 13 }, { 1, 5 })
+  end
+  compare(nn.Sequential(nn.ConvLSTM2d(1, 3, 3), nn.TimeDistributed(nn.Conv2d(3, 2, 3)), nn.ConvLSTM2d(2, 17, 3, { last = true })),
+    { 2, 1, 40, 33 }, { 1, 4 })
 end
 
 function T.test_layers_of_each_step()

@@ -62,6 +62,7 @@ end
 --- Pixels and channels of an image; 1 and the features of a row.
 local function rows_of(t)
   local s = t.shape
+  if #s == 5 then errors.raise("a plan takes sequences of images step by step, not as one (%s)", sizes(t)) end
   if #s == 4 then return s[3] * s[4], s[2] end
   if #s == 3 then return s[2], s[3] end
   return 1, s[2]
@@ -92,8 +93,10 @@ function methods:numel() return self.tensor:numel() end
 function methods:select(dim, index)
   local t = self.tensor
   local out = t:select(dim, index)
-  if dim ~= 2 or t:dim() ~= 3 then errors.raise("a plan can select a step of N x T x F, not of %s", sizes(t)) end
-  local steps, features = t:size(2), t:size(3)
+  if dim ~= 2 or t:dim() ~= 3 and t:dim() ~= 5 then
+    errors.raise("a plan can select a step of N x T x F or N x T x C x H x W, not dimension %s of %s", tostring(dim), sizes(t))
+  end
+  local steps, features = t:size(2), out:numel() // out:size(1)
   return self.trace:add("select", self, out, { rows = steps, to = features, at = (index < 0 and index + steps or index - 1) })
 end
 
@@ -278,6 +281,11 @@ local function lstm_layer(layer, number, x, out)
   return y
 end
 
+--- What stands for the state that a recurrent layer returns as its second result.
+local function no_state(kind)
+  return setmetatable({}, { __index = function() errors.raise("a plan has no use for the state after an %s", kind) end })
+end
+
 function kinds.LSTM(layer, x, state, lengths)
   if state or lengths then errors.raise("a plan has LSTM without a first state and lengths only") end
   local out = layer:forward(x.tensor)
@@ -286,7 +294,18 @@ function kinds.LSTM(layer, x, state, lengths)
     local of_layer = number == layer.layers - 1 and out or create.empty { n, t, layer.hidden * #layer.suffixes }
     x = lstm_layer(layer, number, x, of_layer)
   end
-  return x, setmetatable({}, { __index = function() errors.raise("a plan has no use for the state after an LSTM") end })
+  return x, no_state "LSTM"
+end
+
+function kinds.ConvLSTM2d(layer, x, state)
+  if state then errors.raise("a plan has ConvLSTM2d without a first state only") end
+  local out = layer:forward(x.tensor)
+  local _, t, c, h, w = table.unpack(x.tensor.shape)
+  local kh, kw, f = layer.weight_ih:size(3), layer.weight_ih:size(4), layer.hidden
+  return x.trace:add("convlstm", x, out, {
+    weight = layer.weight_ih, weight_hh = layer.weight_hh, bias = layer.bias, steps = t, c = c, f = f, h = h, w = w, kh = kh,
+    kw = kw, last = layer.last, work = t * h * w * 4 * f * (c + f) * kh * kw,
+  }), no_state "ConvLSTM2d"
 end
 
 --- True for what must not be taken for a layer's shortcoming.

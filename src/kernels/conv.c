@@ -14,7 +14,8 @@ static double direct_cost(long depth, long cout) {
 
 /* Vectors are of slopes, or of the inputs of a kernel's row: conv_weight.c. */
 static double direct_weight_cost(const ConvGeometry *g) {
-  double slopes = (double)(g->kh * g->kw * g->c) * lane_cost(g->f), inputs = (double)(g->kh * g->f) * lane_cost(g->kw * g->c);
+  double slopes = (double)(g->kh * g->kw * g->c) * lane_cost(g->f),
+         inputs = (double)(g->kh * g->f) * lane_cost(g->kw * g->c);
   return slopes < inputs ? slopes : inputs;
 }
 

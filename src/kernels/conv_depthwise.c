@@ -32,7 +32,7 @@ typedef struct Piece {
 typedef struct Work {
   Gather g;
   Tiling tiling;
-  long most;              /* numbers of input in a tile */
+  long most; /* numbers of input in a tile */
   long taps;
   bool banded;            /* rows are made in bands */
   long period;            /* of the weights */

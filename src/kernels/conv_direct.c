@@ -319,8 +319,8 @@ static long channel_parts(const Work *k) {
   return parts < blocks ? parts : blocks;
 }
 
-static void run_part(const Work *k, long index, Part part, const real *x, const real *packed, const Tail *tail,
-                     real *y, real *buffer) {
+static void run_part(const Work *k, long index, Part part, const real *x, const real *packed, const Tail *tail, real *y,
+                     real *buffer) {
   Tile tile = gather_tile(&k->g, &k->tiling, index);
   if (gather_is_empty(&tile)) return;
   real *to = gather_output(&k->g, &tile, y);

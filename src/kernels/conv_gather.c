@@ -160,16 +160,16 @@ Tiling gather_tiling(const Gather *g, long most, long pixels, long wanted) {
 
 /* The first phase has the most rows, so its bands are enough for all. */
 Tiling gather_backward_tiling(const ConvGeometry *geometry, long most, long pixels, long wanted) {
-  Tiling shared = {0};
-  for (long phase = 0; phase < gather_phases(geometry); phase++) {
+  Gather first = gather_backward(geometry, 0);
+  Tiling shared = gather_tiling(&first, most, pixels, wanted);
+  for (long phase = 1; phase < gather_phases(geometry); phase++) {
     Gather g = gather_backward(geometry, phase);
     Tiling own = gather_tiling(&g, most, pixels, wanted);
-    if (phase == 0) shared = (Tiling){.images = own.images, .rows = g.y.count, .bands = g.y.count};
     if (own.bands > 1) shared.rows = min_long(shared.rows, own.rows);
     shared.images = min_long(shared.images, own.images);
   }
-  shared.bands = divide_up(shared.bands, shared.rows);
-  shared.count = divide_up(geometry->n, shared.images) * shared.bands;
+  shared.bands = divide_up(first.y.count, max_long(1, shared.rows));
+  shared.count = divide_up(geometry->n, max_long(1, shared.images)) * shared.bands;
   return shared;
 }
 

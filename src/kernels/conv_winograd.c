@@ -352,7 +352,7 @@ static void pack(const Work *w, const real *weights, const real *bias, real *pac
 /* ---- a chunk ---- */
 
 static void split_tile(const Work *w, long tile, long row, const real *x, const real *zeros, real *inputs) {
-  const real *pixels[WINOGRAD_MOST * WINOGRAD_MOST];
+  const real *pixels[WINOGRAD_MOST * WINOGRAD_MOST] = {0};
   winograd_inputs(&w->k, tile, x, zeros, pixels);
   winograd_transform_input(&w->k, pixels, inputs + row * w->k.cin, w->v_step);
 }

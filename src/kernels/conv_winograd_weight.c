@@ -164,7 +164,7 @@ static Work work_for(const ConvGeometry *g) {
 /* What both gradients of a tile give, at the i-th row of each product. */
 static void transform_tile(const Work *w, long tile, long i, const real *dy, const real *x, const real *zeros,
                            real *inputs, real *slopes) {
-  const real *from[WINOGRAD_MOST * WINOGRAD_MOST];
+  const real *from[WINOGRAD_MOST * WINOGRAD_MOST] = {0};
   winograd_inputs(&w->k, tile, x, zeros, from);
   winograd_transform_input(&w->k, from, inputs + i * w->k.cin, w->inputs_step);
   winograd_outputs(&w->k, tile, dy, zeros, from);

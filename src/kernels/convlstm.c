@@ -171,20 +171,20 @@ static void cells_forward(const CellForward *s, long f, long pixels, long strips
     if (!interrupted()) cell_forward(s, f, piece_start(pixels, strips, i), piece_start(pixels, strips, i + 1));
 }
 
-/* The scratch: packed weights; then for each thread the gates of a step if they are not kept, the state's share of
-   them, a convolution's. The latter three count from the thread's part. */
+/* Packed weights are those of the input, then those of the state. A thread's part of the scratch: the gates of a step if
+   they are not kept, the state's share of them, a convolution's. */
 typedef struct ForwardPlan {
   const ConvLstmGeometry *g;
   const ConvLstmForward *run;
-  long packed_hh, threads;
+  long packed_hh, packed_size;
   long gates, from_state, conv, thread_size;
-  real *packed;
+  const real *packed;
 } ForwardPlan;
 
 static ForwardPlan forward_plan(const ConvLstmGeometry *g, bool keeps_gates) {
   long gates = whole_vectors(piece_most(g) * g->h * g->w * GATES * g->f);
   ForwardPlan p = {.g = g, .packed_hh = packed_size(g, convlstm_input_conv), .from_state = keeps_gates ? 0 : gates};
-  p.threads = p.packed_hh + packed_size(g, convlstm_state_conv);
+  p.packed_size = p.packed_hh + packed_size(g, convlstm_state_conv);
   p.conv = p.from_state + gates;
   p.thread_size = p.conv + larger(run_scratch(g, convlstm_input_conv), run_scratch(g, convlstm_state_conv));
   return p;
@@ -192,7 +192,7 @@ static ForwardPlan forward_plan(const ConvLstmGeometry *g, bool keeps_gates) {
 
 long convlstm_forward_scratch(const ConvLstmGeometry *g, bool keeps_gates) {
   ForwardPlan p = forward_plan(g, keeps_gates);
-  return p.threads + p.thread_size * pieces_at_once(g);
+  return p.packed_size + p.thread_size * pieces_at_once(g);
 }
 
 static const real *slot(const real *first, long t, long size) {
@@ -227,12 +227,36 @@ static void forward_piece(const void *context, const Piece *piece) {
 
 void convlstm_forward(const ConvLstmGeometry *g, const ConvLstmForward *run, real *scratch) {
   ForwardPlan p = forward_plan(g, run->gates != NULL);
-  ConvGeometry input = convlstm_input_conv(g, 1), state = convlstm_state_conv(g, 1);
   p.run = run;
   p.packed = scratch;
-  conv_pack(&input, run->w_ih, run->bias, p.packed);
-  conv_pack(&state, run->w_hh, NULL, p.packed + p.packed_hh);
-  each_piece(g, forward_piece, &p, scratch + p.threads, p.thread_size);
+  convlstm_pack(g, run->w_ih, run->w_hh, run->bias, scratch);
+  each_piece(g, forward_piece, &p, scratch + p.packed_size, p.thread_size);
+}
+
+long convlstm_packed_size(const ConvLstmGeometry *g) {
+  return packed_size(g, convlstm_input_conv) + packed_size(g, convlstm_state_conv);
+}
+
+void convlstm_pack(const ConvLstmGeometry *g, const real *w_ih, const real *w_hh, const real *bias, real *packed) {
+  ConvGeometry input = convlstm_input_conv(g, 1), state = convlstm_state_conv(g, 1);
+  conv_pack(&input, w_ih, bias, packed);
+  conv_pack(&state, w_hh, NULL, packed + packed_size(g, convlstm_input_conv));
+}
+
+static long cells_size(const ConvLstmGeometry *g) {
+  return whole_vectors(g->h * g->w * g->f);
+}
+
+long convlstm_run_scratch(const ConvLstmGeometry *g) {
+  return cells_size(g) + forward_plan(g, false).thread_size;
+}
+
+void convlstm_run(const ConvLstmGeometry *g, const real *x, const real *packed, bool last, real *y, real *scratch) {
+  ConvLstmForward run = {.x = x, .hidden = y, .cells = scratch, .one_hidden = last, .one_cells = true};
+  ForwardPlan p = forward_plan(g, false);
+  p.run = &run;
+  p.packed = packed;
+  forward_piece(&p, &(Piece){.images = 1, .scratch = scratch + cells_size(g)});
 }
 
 /* ---- backward ---- */

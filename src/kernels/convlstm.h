@@ -34,6 +34,18 @@ typedef struct ConvLstmForward {
 long convlstm_forward_scratch(const ConvLstmGeometry *g, bool keeps_gates);
 void convlstm_forward(const ConvLstmGeometry *g, const ConvLstmForward *run, real *scratch);
 
+/* ---- the same weights for many sequences ----
+
+   As conv.h's: convlstm_run is called by all threads of a team, or by one outside any. It takes one sequence, g->n = 1, from
+   zeros; y: (T,H,W,F), or the last step's (H,W,F). */
+
+long convlstm_packed_size(const ConvLstmGeometry *g);
+long convlstm_run_scratch(const ConvLstmGeometry *g);
+void convlstm_pack(const ConvLstmGeometry *g, const real *w_ih, const real *w_hh, const real *bias, real *packed);
+void convlstm_run(const ConvLstmGeometry *g, const real *x, const real *packed, bool last, real *y, real *scratch);
+
+/* ---- backward ---- */
+
 /* dy: (T,N,H,W,F), or NULL where only the last step has a gradient, dh_last (N,H,W,F)  dc_last: (N,H,W,F) or NULL
    gates: the forward's, which become the gradients of what went into the gates  cells: (T,N,H,W,F)
    dc: (N,H,W,F), made, of the cells before the first step; dh the same of the hidden state, but only given its c_first

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "conv.h"
+#include "convlstm.h"
 
 enum { PLAN_INPUT, PLAN_OUTPUT, PLAN_INNER };
 
@@ -31,6 +32,11 @@ typedef struct PlanLstm {
   long steps, hidden, width, at; /* the output has 'width' numbers a step, of which these begin with number 'at' */
   bool reverse;
 } PlanLstm;
+
+typedef struct PlanConvLstm {
+  ConvLstmGeometry g; /* of one sequence */
+  bool last;          /* the output is of the last step only */
+} PlanConvLstm;
 
 typedef struct PlanStep PlanStep;
 
@@ -61,6 +67,7 @@ struct PlanStep {
     PlanPool pool;
     PlanRows rows;
     PlanLstm lstm;
+    PlanConvLstm convlstm;
   };
 };
 
@@ -96,7 +103,7 @@ PlanRun plan_prepare(const Plan *p, long n);
 /* x: n samples of value 0  y: n of value 1 */
 void plan_run(const Plan *p, PlanRun *r, const real *x, real *y, real *workspace);
 
-/* ---- operations: plan_ops.c, plan_lstm.c ---- */
+/* ---- operations: plan_ops.c, plan_lstm.c, plan_convlstm.c ---- */
 
 extern const PlanOp plan_conv, plan_max_pool, plan_mean_pool;
 extern const PlanOp plan_dense;       /* rows: from = inputs, to = outputs */
@@ -109,5 +116,6 @@ extern const PlanOp plan_turn;        /* (rows,to) -> (to,rows) */
 extern const PlanOp plan_copy;        /* (rows,from) into columns 'at' and following of (rows,to) */
 extern const PlanOp plan_select;      /* row 'at' of (rows,to) */
 extern const PlanOp plan_lstm;        /* x: gates (steps,4 hidden);  packed: as lstm_pack makes it */
+extern const PlanOp plan_convlstm;    /* packed: as convlstm_pack makes it */
 
 #endif

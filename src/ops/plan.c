@@ -11,6 +11,7 @@
 
 static const char *const plan_type = "feral.plan";
 enum { WEIGHTS_SLOT = 1, WORKSPACE_SLOT, SLOTS = WORKSPACE_SLOT };
+enum { GATES = 4 }; /* of recurrent layers */
 
 /* A plan and its arrays are one userdata; its user values are the packed weights and the workspace. */
 typedef struct PlanObject {
@@ -187,6 +188,33 @@ static long lstm_y(const PlanStep *s) {
   return s->lstm.steps * s->lstm.width;
 }
 
+static void read_convlstm(lua_State *L, int table, PlanStep *s) {
+  ConvLstmGeometry *g = &s->convlstm.g;
+  const Field fields[] = {{"steps", &g->steps}, {"c", &g->c},   {"f", &g->f},   {"h", &g->h},
+                          {"w", &g->w},         {"kh", &g->kh}, {"kw", &g->kw}, {NULL, NULL}};
+  read_fields(L, table, fields);
+  g->n = 1;
+  s->convlstm.last = flag_at(L, table, "last");
+}
+static long convlstm_size(const PlanStep *s) {
+  return convlstm_packed_size(&s->convlstm.g);
+}
+static void pack_convlstm(lua_State *L, int table, const PlanStep *s, real *packed) {
+  const ConvLstmGeometry *g = &s->convlstm.g;
+  long filters = GATES * g->f, taps = g->kh * g->kw;
+  const real *w_ih = reals_at(L, table, "weight", filters * g->c * taps);
+  const real *w_hh = reals_at(L, table, "weight_hh", filters * g->f * taps);
+  convlstm_pack(g, w_ih, w_hh, reals_at(L, table, "bias", filters), packed);
+}
+static long convlstm_x(const PlanStep *s) {
+  const ConvLstmGeometry *g = &s->convlstm.g;
+  return g->steps * g->h * g->w * g->c;
+}
+static long convlstm_y(const PlanStep *s) {
+  const ConvLstmGeometry *g = &s->convlstm.g;
+  return (s->convlstm.last ? 1 : g->steps) * g->h * g->w * g->f;
+}
+
 static const Reader readers[] = {
     {&plan_conv, read_conv, conv_size, pack_conv, conv_x, conv_y},
     {&plan_dense, read_rows, dense_size, pack_dense, rows_from, rows_to},
@@ -201,6 +229,7 @@ static const Reader readers[] = {
     {&plan_copy, read_rows, NULL, NULL, rows_from, rows_to},
     {&plan_select, read_rows, NULL, NULL, rows_to, one_row},
     {&plan_lstm, read_lstm, lstm_size, pack_lstm, lstm_x, lstm_y},
+    {&plan_convlstm, read_convlstm, convlstm_size, pack_convlstm, convlstm_x, convlstm_y},
 };
 
 static const Reader *reader_for(lua_State *L, int table) {

@@ -6,9 +6,9 @@
 -- Prints lines op<TAB>shape<TAB>pass<TAB>value<TAB>unit<TAB>share: what multiplies in GFLOP/s, convolution counted as direct,
 -- beside the multiply-adds that this machine can do; what moves memory in GB/s, each tensor counted as often as the
 -- mathematics must go over it, beside memcpy between arrays larger than caches (small tensors stay in cache, and pass 100 %);
--- pictures in images/s. --cliffs varies one size of a convolution at a time; beside the rate it prints how near that comes to what
--- multiply-adds, or moving input and output once, would allow, 100 % also where Winograd's method does more than that. It marks
--- where this lies more than 20 % below a neighbour's ("step"), or below both or the only one ("cliff").
+-- pictures in images/s. --cliffs varies one size of a convolution at a time; beside the rate it prints how near that comes to
+-- what multiply-adds, or moving input and output once, would allow, 100 % also where Winograd's method does more. It marks where
+-- this lies more than 20 % below a neighbour's ("step"), or below both or the only one ("cliff").
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
