@@ -296,29 +296,20 @@ const ConvMethod conv_depthwise = {depthwise_packed_size, depthwise_run_scratch,
 
 /* ---- the input's gradient ---- */
 
-/* A gather for each phase of the stride, all of them on the same tiles. In the scratch lie their descriptions, then what
-   each has packed, then the threads' buffers. */
-typedef struct Phases {
-  long count, buffer; /* buffer: reals of a thread's */
-  long buffers, size;
-} Phases;
-
-/* works: of each phase, or NULL */
+/* A gather for each phase of the stride, all of them on the same tiles. works: what is known of each, or NULL */
 static Phases phases_of(const ConvGeometry *geometry, Work *works) {
   Gather first = gather_backward(geometry, 0);
   long most = tile_most(&first);
   Tiling shared = gather_backward_tiling(geometry, most, TILE_PIXELS, wanted_tiles());
-  Phases p = {.count = gather_phases(geometry)};
-  gather_reserve(&p.size, p.count * (long)(sizeof(Work) / sizeof(real)));
-  for (long phase = 0; phase < p.count; phase++) {
+  Phases phases = phases_begin(geometry, sizeof *works);
+  for (long phase = 0; phase < phases.count; phase++) {
     Gather g = gather_backward(geometry, phase);
     Work k = work_for(&g, gather_phase_tiling(&g, shared), most);
-    k.packed = gather_reserve(&p.size, k.packed_size);
-    if (k.tiling.buffer > p.buffer) p.buffer = k.tiling.buffer;
+    k.packed = phases_add(&phases, k.packed_size, k.tiling.buffer);
     if (works != NULL) works[phase] = k;
   }
-  p.buffers = gather_reserve(&p.size, omp_get_max_threads() * p.buffer);
-  return p;
+  phases_end(&phases);
+  return phases;
 }
 
 long depthwise_backward_input_scratch(const ConvGeometry *geometry) {

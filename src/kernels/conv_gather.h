@@ -103,6 +103,31 @@ static inline const long *gather_table(const real *packed, long position) {
   return (const long *)(packed + position);
 }
 
+/* ---- the scratch of a gradient's phases ----
+
+   First what the kernels know of each phase, then what each has packed, then the threads' buffers. */
+typedef struct Phases {
+  long count, buffer; /* buffer: reals of one thread's */
+  long buffers, size; /* where they begin; reals in all */
+} Phases;
+
+/* 'known': bytes that a kernel knows of a phase. */
+static inline Phases phases_begin(const ConvGeometry *g, size_t known) {
+  Phases p = {.count = gather_phases(g)};
+  gather_reserve(&p.size, p.count * (long)(known / sizeof(real)));
+  return p;
+}
+
+/* Where the next phase's packed numbers lie. */
+static inline long phases_add(Phases *p, long packed, long buffer) {
+  if (buffer > p->buffer) p->buffer = buffer;
+  return gather_reserve(&p->size, packed);
+}
+
+static inline void phases_end(Phases *p) {
+  p->buffers = gather_reserve(&p->size, omp_get_max_threads() * p->buffer);
+}
+
 /* ---- channels as vectors ---- */
 
 /* Numbers that lie behind each other as vectors, of which a kernel takes a block at a time. On AVX-512, where half a
