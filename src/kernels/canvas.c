@@ -6,9 +6,6 @@
 
 enum { CHUNK = 64 };
 
-static float clamp01(float x) {
-  return x < 0 ? 0 : x > 1 ? 1 : x;
-}
 static int at_most(int x, int most) {
   return x < most ? x : most;
 }

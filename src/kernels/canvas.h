@@ -1,12 +1,17 @@
 /*
 ** canvas.h -- drawing on a gray canvas: areas and lines with soft edges, by their signed distance in pixels, and blobs of
-** shade. Tones are 0 (black) to 1 (white). Pixel (row, column) has its centre at x = column + 0.5, y = row +
-*0.5.
+** shade. Tones are 0 (black) to 1 (white). Pixel (row, column) has its centre at
+** x = column + 0.5, y = row + 0.5.
 */
 #ifndef FERAL_CANVAS_H
 #define FERAL_CANVAS_H
 
 #include <stdbool.h>
+
+/* A share or a tone. */
+static inline float clamp01(float x) {
+  return x < 0 ? 0 : x > 1 ? 1 : x;
+}
 
 typedef struct Canvas {
   float *pixel; /* (height,width) */

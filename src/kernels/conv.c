@@ -1,4 +1,6 @@
 /* conv.c -- which method computes a convolution: a matter of its sizes alone. */
+#include "conv.h"
+
 #include "conv_gather.h"
 #include "conv_methods.h"
 #include "conv_winograd.h"

@@ -1,24 +1,12 @@
 /*
-** conv.h -- two-dimensional convolution: what all its kernels share.
+** conv.h -- two-dimensional convolution, by whichever method its sizes call for.
 ** Images lie channels last (N,H,W,C); weights come as people see them, (F,C/groups,KH,KW) row-major.
 */
 #ifndef FERAL_CONV_H
 #define FERAL_CONV_H
 
-#include <stdbool.h>
-
+#include "conv_geometry.h"
 #include "tail.h"
-
-typedef struct ConvGeometry {
-  long n, c, h, w;             /* of the input; c counts all groups */
-  long f, kh, kw;              /* filters in all groups, kernel */
-  long oh, ow;                 /* of the output */
-  long stride_h, stride_w;     /* >= 1 */
-  long dilation_h, dilation_w; /* >= 1 */
-  long top, left;              /* rows and columns of zeros before the input; oh and ow tell how many are behind it */
-  long groups;                 /* divides c and f */
-  bool single;                 /* weights are packed to be read for one image alone */
-} ConvGeometry;
 
 /* How many reals of scratch each function below wants. */
 long conv_forward_scratch(const ConvGeometry *g);
@@ -44,10 +32,5 @@ long conv_run_scratch(const ConvGeometry *g);
 void conv_pack(const ConvGeometry *g, const real *w, const real *bias, real *packed);
 /* y = tail(x * w + bias); tail may be NULL */
 void conv_run(const ConvGeometry *g, const real *x, const real *packed, const Tail *tail, real *y, real *scratch);
-/* Whether there is enough to do for more than one thread. */
-static inline bool conv_is_large(const ConvGeometry *g) {
-  long depth = g->kh * g->kw * (g->c / g->groups) + 1;
-  return (double)depth * (double)(g->n * g->oh * g->ow) * (double)g->f > 1 << 16;
-}
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "../base/parallel.h"
 #include "../base/simd.h"
-#include "conv.h"
+#include "conv_geometry.h"
 
 /* One dimension. Pixel i < count that is written lies at first + i step; its tap j < taps reads the input at
    at + j at_step + i in_step and is the kernel's tap + j tap_step. */

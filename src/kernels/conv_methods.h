@@ -5,7 +5,8 @@
 #ifndef FERAL_CONV_METHODS_H
 #define FERAL_CONV_METHODS_H
 
-#include "conv.h"
+#include "conv_geometry.h"
+#include "tail.h"
 
 /* Forward, as in conv.h: packed weights do not depend on g->n or the number of threads; pack and run are called by all
    threads of a team. Sizes are whole lines of cache (gather_reserve). */

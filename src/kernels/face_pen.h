@@ -18,10 +18,6 @@ typedef struct Pen {
 } Pen;
 
 Pen pen_for(const Face *face, const Canvas *canvas);
-
-static inline float clamp01(float x) {
-  return x < 0 ? 0 : x > 1 ? 1 : x;
-}
 static inline float larger(float a, float b) {
   return a > b ? a : b;
 }
