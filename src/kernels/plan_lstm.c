@@ -53,15 +53,10 @@ static inline __attribute__((always_inline)) void cell_tile(int rows, const Cell
 }
 
 static void cell_block(const CellStep *s, long rows, long block) {
-  for (long row = 0, count; row < rows; row += count) {
-    count = next_rows(rows - row);
-    if (count == TILE_ROWS)
-      cell_tile(TILE_ROWS, s, row, block);
-    else if (count == 2)
-      cell_tile(2, s, row, block);
-    else
-      cell_tile(1, s, row, block);
-  }
+  long row = 0;
+  for (; row + TILE_ROWS <= rows; row += TILE_ROWS) cell_tile(TILE_ROWS, s, row, block);
+  for (; row + 2 <= rows; row += 2) cell_tile(2, s, row, block);
+  for (; row < rows; row++) cell_tile(1, s, row, block);
 }
 
 static void run_lstm(const PlanStep *s, const PlanMemory *m) {

@@ -20,13 +20,6 @@ static inline long batch_pieces(long n, double work) {
   return pieces;
 }
 
-/* Rows of the next tile where so many are left: TILE_ROWS, 2 or 1. A single row's sums wait for each other, so four are two
-   and two. */
-static inline long next_rows(long left) {
-  if (left >= TILE_ROWS && left != 4) return TILE_ROWS;
-  return left >= 2 ? 2 : 1;
-}
-
 static inline long blocks_of(long n, long width) {
   return (n + width - 1) / width;
 }
