@@ -1,5 +1,5 @@
 -- Runs the tests: ./feral tests/run.lua [NAME...] [-- luaunit options]
--- NAME picks files: "pool" runs tests/test_pool.lua. The last line is "N passed, N failed".
+-- NAME picks files or folders: "pool" runs tests/tensor/test_pool.lua, "nn" all of tests/nn. The last line is "N passed, N failed".
 package.path = "tests/?.lua;tests/support/?.lua;" .. package.path
 
 local luaunit = require "luaunit"
@@ -7,7 +7,7 @@ local check = require "check"
 
 local function test_files()
   local files = {}
-  local listing = assert(io.popen("ls tests/test_*.lua"))
+  local listing = assert(io.popen("ls tests/*/test_*.lua"))
   for path in listing:lines() do files[#files + 1] = path end
   listing:close()
   return files
@@ -16,7 +16,8 @@ end
 local function wanted(path, names)
   if #names == 0 then return true end
   for _, name in ipairs(names) do
-    if path == "tests/test_" .. name .. ".lua" then return true end
+    local folder, file = path:match("^tests/([%w_]+)/test_([%w_]+)%.lua$")
+    if name == folder or name == file then return true end
   end
   return false
 end

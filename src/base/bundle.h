@@ -4,7 +4,7 @@
 
 typedef struct BundleFile {
   const char *module; /* "feral.nn.linear"; NULL ends the list */
-  const char *path;   /* "lua/feral/nn/linear.lua" */
+  const char *path;   /* "lua/feral/nn/layers/linear.lua" */
   const char *text, *end;
 } BundleFile;
 

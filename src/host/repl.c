@@ -198,7 +198,7 @@ static const luaL_Reg functions[] = {{"read", l_read}, {"call", l_call}, {NULL, 
 /* Leaves repl.run and the table of functions that it takes on the stack. */
 static int l_load(lua_State *L) {
   lua_getglobal(L, "require");
-  lua_pushliteral(L, "feral.repl");
+  lua_pushliteral(L, "feral.host.repl");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "complete");
   completer = luaL_ref(L, LUA_REGISTRYINDEX);

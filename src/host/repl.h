@@ -1,4 +1,4 @@
-/* repl.h -- the prompt. The dialogue itself is lua/feral/repl.lua; here are the keyboard, the history and protected calls. */
+/* repl.h -- the prompt. The dialogue itself is lua/feral/host/repl.lua; here are the keyboard, the history and protected calls. */
 #ifndef FERAL_REPL_H
 #define FERAL_REPL_H
 

@@ -1,6 +1,6 @@
 /*
 ** svm.c -- support vector machines of two and more classes over feature vectors. The samples of a class lie together, the
-** classes in the order of their labels; what is asked for by users is checked in lua/feral/svm.lua.
+** classes in the order of their labels; what is asked for by users is checked in lua/feral/learn/svm.lua.
 */
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "../base/alloc.h"
 #include "../base/parallel.h"
 #include "../base/simd.h"
-#include "../kernels/svm_solver.h"
+#include "../kernels/svm/svm_solver.h"
 #include "../tensor/tensor.h"
 
 /* ---- kernels: features ---- */

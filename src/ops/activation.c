@@ -2,7 +2,7 @@
 ** activation.c -- activation functions of networks, elementwise, forward and backward. A backward gets what its forward
 ** saved, the input or the output, whichever the slope is cheaper to get from. sigmoid and tanh forward are in arith.c.
 */
-#include "../kernels/activation.h"
+#include "../kernels/common/activation.h"
 #include "../tensor/lanes.h"
 #include "../tensor/loop.h"
 

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "../base/parallel.h"
-#include "../kernels/conv.h"
+#include "../kernels/conv/conv.h"
 #include "../tensor/tensor.h"
 
 /* ---- kernels ---- */

@@ -1,6 +1,6 @@
 /* convlstm.c -- a layer of convolutional LSTM over whole sequences of images; see kernels/convlstm.h. People see
    N x T x C x H x W; memory goes step by step, images channels last: (T,N,H,W,C). */
-#include "../kernels/convlstm.h"
+#include "../kernels/recurrent/convlstm.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
 ** create.c -- tensors from sizes, tables, bytes and random numbers, and back to Lua values.
-** Random numbers are functions of (seed, stream, position); lua/feral/random.lua deals out the streams.
+** Random numbers are functions of (seed, stream, position); lua/feral/tensor/random.lua deals out the streams.
 */
 #include <math.h>
 #include <string.h>

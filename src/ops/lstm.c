@@ -1,10 +1,10 @@
 /* lstm.c -- a layer of LSTM over whole sequences; see kernels/lstm.h. People see N x T x H; memory goes step by step.
  */
-#include "../kernels/lstm.h"
+#include "../kernels/recurrent/lstm.h"
 
 #include <string.h>
 
-#include "../kernels/product.h"
+#include "../kernels/common/product.h"
 #include "../tensor/tensor.h"
 
 enum { GATES = 4, STACK = 40 };

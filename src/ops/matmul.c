@@ -1,5 +1,5 @@
 /* matmul.c -- products of matrices and of batches of them; see kernels/product.h. */
-#include "../kernels/product.h"
+#include "../kernels/common/product.h"
 #include "../tensor/tensor.h"
 
 /* The last two dimensions of the tensor at 'index' as a matrix; a copy is pushed where its rows do not lie evenly. */

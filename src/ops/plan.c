@@ -1,12 +1,12 @@
 /* plan.c -- plans from the lists of steps that compile.lua makes; see kernels/plan.h. */
-#include "../kernels/plan.h"
+#include "../kernels/plan/plan.h"
 
 #include <limits.h>
 #include <string.h>
 
 #include "../base/parallel.h"
-#include "../kernels/dense.h"
-#include "../kernels/plan_lstm.h"
+#include "../kernels/plan/dense.h"
+#include "../kernels/plan/plan_lstm.h"
 #include "../tensor/tensor.h"
 
 static const char *const plan_type = "feral.plan";

@@ -1,5 +1,5 @@
 /* pool.c -- pooling of images: the largest or the mean of windows (kernels/pool.h), and the mean of whole images. */
-#include "../kernels/pool.h"
+#include "../kernels/conv/pool.h"
 
 #include <string.h>
 

@@ -8,8 +8,8 @@
 #include <time.h>
 
 #include "../base/parallel.h"
-#include "../kernels/augment.h"
-#include "../kernels/batches.h"
+#include "../kernels/image/augment.h"
+#include "../kernels/image/batches.h"
 #include "../tensor/images.h"
 
 /* ---- kernels ---- */

@@ -4,7 +4,7 @@
 #include "../base/interrupt.h"
 #include "../base/parallel.h"
 #include "../base/rng.h"
-#include "../kernels/face_sketch.h"
+#include "../kernels/face/face_sketch.h"
 #include "../tensor/tensor.h"
 
 /* ---- kernels ---- */

@@ -7,9 +7,9 @@
 #include "../base/alloc.h"
 #include "../base/files.h"
 #include "../base/parallel.h"
-#include "../kernels/picture.h"
+#include "../kernels/image/picture.h"
 #include "../tensor/images.h"
-#include "../kernels/pixels.h"
+#include "../kernels/image/pixels.h"
 
 enum { FILE_MOST = 512 << 20 };
 

@@ -7,9 +7,9 @@
 
 #include "../base/parallel.h"
 #include "../tensor/images.h"
-#include "../kernels/pixels.h"
-#include "../kernels/resize.h"
-#include "../kernels/warp.h"
+#include "../kernels/image/pixels.h"
+#include "../kernels/image/resize.h"
+#include "../kernels/image/warp.h"
 
 /* ---- kernels ---- */
 

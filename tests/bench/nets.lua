@@ -9,11 +9,11 @@
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
-local args = require "feral.args"
+local args = require "feral.host.args"
 local engine = require "feral.core.engine"
 local clock = require("feral.core.system").clock
-local machine = require "feral.machine"
-local profile = require "feral.profile"
+local machine = require "feral.host.machine"
+local profile = require "feral.nn.profile"
 local workloads = require "workloads"
 
 local options = args.read(arg, {

@@ -12,12 +12,12 @@
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
-local args = require "feral.args"
-local autograd = require "feral.autograd"
+local args = require "feral.host.args"
+local autograd = require "feral.tensor.autograd"
 local engine = require "feral.core.engine"
-local errors = require "feral.errors"
-local machine = require "feral.machine"
-local profile = require "feral.profile"
+local errors = require "feral.base.errors"
+local machine = require "feral.host.machine"
+local profile = require "feral.nn.profile"
 local scope = require "feral.core.scope"
 local create = require "feral.core.create"
 local system = require "feral.core.system"

@@ -6,11 +6,11 @@
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
-local args = require "feral.args"
+local args = require "feral.host.args"
 local engine = require "feral.core.engine"
-local json = require "feral.json"
-local loss = require "feral.loss"
-local machine = require "feral.machine"
+local json = require "feral.formats.json"
+local loss = require "feral.nn.loss"
+local machine = require "feral.host.machine"
 local system = require "feral.core.system"
 local workloads = require "workloads"
 

@@ -7,7 +7,7 @@
 
 package.path = arg[0]:match("^(.-)[^/]*$") .. "?.lua;" .. package.path
 
-local args = require "feral.args"
+local args = require "feral.host.args"
 local files = require "feral.core.files"
 local workloads = require "workloads"
 

@@ -3,7 +3,7 @@
 
 local feral = require "feral"
 local tensor, nn, nets, optim, loss, autograd = feral.tensor, feral.nn, feral.nets, feral.optim, feral.loss, feral.autograd
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 local function residual_block(inputs, outputs, stride)
   local main = nn.Sequential(

@@ -4,7 +4,7 @@ local lu = require "luaunit"
 local core = require "feral.core.tensor"
 local create = require "feral.core.create"
 local scope = require "feral.core.scope"
-local autograd = require "feral.autograd"
+local autograd = require "feral.tensor.autograd"
 
 local check = {}
 

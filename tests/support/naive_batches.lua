@@ -1,6 +1,6 @@
 --- naive_batches.lua: the batches of a loader as they are defined, one after another and without any thread.
 
-local augment = require "feral.augment"
+local augment = require "feral.steps.augment"
 local create = require "feral.core.create"
 local view = require "feral.core.view"
 

@@ -1,9 +1,9 @@
 --- feral bench: how fast a network trains and predicts here, and where the time goes.
 
 local engine = require "feral.core.engine"
-local errors = require "feral.errors"
-local json = require "feral.json"
-local nets = require "feral.nets"
+local errors = require "feral.base.errors"
+local json = require "feral.formats.json"
+local nets = require "feral.nn.nets"
 
 local bench = {
   usage = "feral bench [options]",
@@ -49,7 +49,7 @@ local function least_time(times, f)
 end
 
 local function prediction_time(net, x, times)
-  local autograd, scope = require "feral.autograd", require "feral.core.scope"
+  local autograd, scope = require "feral.tensor.autograd", require "feral.core.scope"
   return least_time(times, function()
     local _step <close> = scope.scope()
     autograd.no_grad(net, x)
@@ -58,7 +58,7 @@ end
 
 --- Everything that is told, as plain data; times in seconds.
 local function measure(opened, values)
-  local tensor, optim, loss = require "feral.tensor", require "feral.optim", require "feral.loss"
+  local tensor, optim, loss = require "feral.tensor", require "feral.optim", require "feral.nn.loss"
   local net, batch, labels = opened.net, values.batch, {}
   for i = 1, batch do labels[i] = i % opened.classes + 1 end
   local x, y = tensor.randn({ batch, table.unpack(opened.shape) }):as_image(), tensor(labels, "i32")
@@ -70,7 +70,7 @@ local function measure(opened, values)
   local one = x:narrow(1, 1, 1)
   return {
     net = opened.name, input = opened.shape, batch = batch, parameters = net:num_parameters(true), isa = engine.isa,
-    threads = engine.threads(), training = training, limits = require("feral.machine").limits(),
+    threads = engine.threads(), training = training, limits = require("feral.host.machine").limits(),
     train_step = training.step, predict_batch = prediction_time(net, x, values.times),
     predict_one = prediction_time(net, one, math.max(values.times, 20)),
   }

@@ -1,8 +1,8 @@
 --- feral eval: scores a model on a folder of faces.
 
 local create = require "feral.core.create"
-local errors = require "feral.errors"
-local json = require "feral.json"
+local errors = require "feral.base.errors"
+local json = require "feral.formats.json"
 
 local eval = {
   usage = "feral eval MODEL DIR [options]",
@@ -68,7 +68,7 @@ function eval.run(values)
   if not set then return nil, message end
   set, message = eval.relabel(set, trained.classes)
   if not set then return nil, ("%s: %s"):format(values.dir, message) end
-  local data, train, metrics = require "feral.data", require "feral.train", require "feral.metrics"
+  local data, train, metrics = require "feral.data", require "feral.train", require "feral.train.metrics"
   local loader = data.loader(set, { batch = values.batch, shuffle = false, preprocessing = trained.preprocessing })
   local report = train.score(trained.net, loader, trained.classes)
   if values.json then

@@ -4,8 +4,8 @@
 --- run returns true, or nil and a message when it failed.
 
 local engine = require "feral.core.engine"
-local args = require "feral.args"
-local errors = require "feral.errors"
+local args = require "feral.host.args"
+local errors = require "feral.base.errors"
 
 require "feral"
 

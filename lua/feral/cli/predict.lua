@@ -1,6 +1,6 @@
 --- feral predict: what a model sees on images.
 
-local json = require "feral.json"
+local json = require "feral.formats.json"
 
 local predict = {
   usage = "feral predict MODEL IMAGE... [options]",

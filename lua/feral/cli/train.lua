@@ -1,8 +1,8 @@
 --- feral train: trains a network on a folder of faces.
 
-local json = require "feral.json"
+local json = require "feral.formats.json"
 local files = require "feral.core.files"
-local nets = require "feral.nets"
+local nets = require "feral.nn.nets"
 
 local train_verb = {
   usage = "feral train DIR [options]",
@@ -65,7 +65,7 @@ local function check_writable(path)
 end
 
 local function loaders(values, train, validation)
-  local data, augment = require "feral.data", require "feral.augment"
+  local data, augment = require "feral.data", require "feral.steps.augment"
   local loader = data.loader(train, {
     batch = math.min(values.batch, #train), seed = values.seed, drop_last = true,
     augment = augment.new { rotation = 12, shift = 0.1, zoom = 0.12, mirror = 0.5, brightness = 0.1, contrast = 0.15 },
@@ -101,7 +101,7 @@ local function tell(values, report, history)
     plain.model, plain.best_epoch, plain.epochs = values.save, history.best, #history
     print(json.encode(plain))
   else
-    print(require("feral.metrics").confusion_text(report.confusion, report.classes))
+    print(require("feral.train.metrics").confusion_text(report.confusion, report.classes))
     print(report)
     print(("best epoch: %d of %d\nsaved %s"):format(history.best, #history, values.save))
   end

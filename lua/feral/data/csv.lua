@@ -1,6 +1,6 @@
 --- data.csv: a table of paths and labels.
 
-local rows = require "feral.csv"
+local rows = require "feral.formats.csv"
 local emotions = require "feral.data.emotions"
 local reader = require "feral.data.reader"
 

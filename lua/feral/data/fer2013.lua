@@ -3,7 +3,7 @@
 local files = require "feral.core.files"
 local pixel_text = require "feral.core.pixel_text"
 local create = require "feral.core.create"
-local csv = require "feral.csv"
+local csv = require "feral.formats.csv"
 local folder = require "feral.data.folder"
 local new_set = require "feral.data.set"
 

@@ -1,12 +1,12 @@
 --- data.loader: batches of a data set, gathered, varied and converted by the engine while the last ones are in use.
 
-local augment = require "feral.augment"
+local augment = require "feral.steps.augment"
 local core = require "feral.core.augment"
 local create = require "feral.core.create"
 local scope = require "feral.core.scope"
 local view = require "feral.core.view"
-local preprocess = require "feral.preprocess"
-local errors = require "feral.errors"
+local preprocess = require "feral.steps.preprocess"
+local errors = require "feral.base.errors"
 
 ---@class Loader
 ---@field set Set

@@ -5,10 +5,10 @@ local create = require "feral.core.create"
 local view = require "feral.core.view"
 local arith = require "feral.core.arith"
 local scope = require "feral.core.scope"
-local progress = require "feral.progress"
+local progress = require "feral.host.progress"
 local emotions = require "feral.data.emotions"
 local new_set = require "feral.data.set"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 local reader = {}
 

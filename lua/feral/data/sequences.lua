@@ -3,7 +3,7 @@
 local files = require "feral.core.files"
 local emotions = require "feral.data.emotions"
 local reader = require "feral.data.reader"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 --- Text with each number written so wide that sorting by letters sorts by numbers: frame 2 comes before frame 10.
 local function sort_key(name)

@@ -6,7 +6,7 @@ local index = require "feral.core.index"
 local scope = require "feral.core.scope"
 local view = require "feral.core.view"
 local emotions = require "feral.data.emotions"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 ---@class Set
 ---@field images Tensor            u8 M x C x H x W; of sequences M x T x C x H x W

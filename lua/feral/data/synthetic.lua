@@ -5,9 +5,9 @@ local create = require "feral.core.create"
 local view = require "feral.core.view"
 local arith = require "feral.core.arith"
 local scope = require "feral.core.scope"
-local face = require "feral.face"
+local face = require "feral.vision.face"
 local new_set = require "feral.data.set"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 local CHUNK = 256 -- faces whose numbers are in memory at a time
 local NOISE_STREAM = 3 << 40

@@ -1,16 +1,16 @@
 --- nn: layers and networks.
 ---
 --- A layer is a class with init (its constructor's arguments) and forward. Each lives in a file of its own,
---- lua/feral/nn/<name in lower case>.lua, which returns the class: nn.Conv2d is nn/conv2d.lua. To add one, add that file.
+--- lua/feral/nn/layers/<name in lower case>.lua, which returns the class: nn.Conv2d is nn/layers/conv2d.lua. To add one, add that file.
 
-local autograd = require "feral.autograd"
-local random = require "feral.random"
+local autograd = require "feral.tensor.autograd"
+local random = require "feral.tensor.random"
 local create = require "feral.core.create"
 local engine = require "feral.core.engine"
 local scope = require "feral.core.scope"
 local arith = require "feral.core.arith"
 local core = require "feral.core.tensor"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 local nn = {}
 
@@ -52,11 +52,11 @@ function nn.class(kind)
   return class
 end
 
---- Module names of the layers' files, "feral.nn.conv2d" ...
+--- Module names of the layers' files, "feral.nn.layers.conv2d" ...
 local function layer_files()
   local files = {}
   for _, module in ipairs(engine.modules()) do
-    if module:find("^feral%.nn%.") then files[#files + 1] = module end
+    if module:find("^feral%.nn%.layers%.") then files[#files + 1] = module end
   end
   return files
 end
@@ -66,7 +66,7 @@ end
 function nn.find_class(kind)
   if not classes[kind] then
     for _, file in ipairs(layer_files()) do
-      if file == "feral.nn." .. tostring(kind):lower() then require(file) end
+      if file == "feral.nn.layers." .. tostring(kind):lower() then require(file) end
     end
   end
   return classes[kind]
@@ -276,7 +276,7 @@ end
 --- A plan: what the network predicts, in one C call. See compile.lua.
 ---@param example Tensor  N x ...; the plan takes any N
 ---@return fun(x: Tensor): Tensor
-function Module:compile(example) return require("feral.compile").plan(self, example) end
+function Module:compile(example) return require("feral.plan.compile").plan(self, example) end
 
 local function own_parameters(layer)
   local count = 0
@@ -315,7 +315,7 @@ end
 ---@param x Tensor  a batch
 ---@param options table|nil  backward = true, loss, optimizer, times = 5
 ---@return Profile
-function Module:profile(x, options) return require("feral.profile").run(self, x, options) end
+function Module:profile(x, options) return require("feral.nn.profile").run(self, x, options) end
 
 local function argument_text(value)
   if type(value) == "table" and value.kind then return value.kind end
@@ -409,7 +409,7 @@ function nn.build(description)
 end
 
 return setmetatable(nn, {
-  --- nn.Conv2d loads nn/conv2d.lua
+  --- nn.Conv2d loads nn/layers/conv2d.lua
   __index = function(self, kind)
     local class = nn.find_class(kind)
     if not class then errors.raise("nn has no layer '%s'%s", tostring(kind), errors.hint(kind, nn.kinds())) end

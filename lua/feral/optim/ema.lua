@@ -8,7 +8,7 @@ local core = require "feral.core.optim"
 local arith = require "feral.core.arith"
 local create = require "feral.core.create"
 local scope = require "feral.core.scope"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 local parameters = require "feral.optim.parameters"
 
 ---@class Ema

@@ -11,8 +11,8 @@ local core = require "feral.core.optim"
 local arith = require "feral.core.arith"
 local create = require "feral.core.create"
 local scope = require "feral.core.scope"
-local autograd = require "feral.autograd"
-local errors = require "feral.errors"
+local autograd = require "feral.tensor.autograd"
+local errors = require "feral.base.errors"
 local parameters = require "feral.optim.parameters"
 
 local optim = {}

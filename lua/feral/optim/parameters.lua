@@ -1,7 +1,7 @@
 --- parameters.lua: the check of a list of parameters that optimisers, clipping and averaging share.
 
 local core = require "feral.core.tensor"
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 --- A copy of the list without repetitions: what layers share is there once.
 ---@param where string  who asks, for messages

@@ -9,7 +9,7 @@
 --- Time is counted in epochs, or in whatever step() is called after. All but plateau are functions of time alone and can
 --- be followed within an epoch too, as train.fit does: schedule:set(epoch - 1 + batch / batches).
 
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 local schedule = {}
 

@@ -1,8 +1,8 @@
 --- kinds.lua: how each kind of layer is written down for a plan. A kind that is not here has no place in one.
 
 local create = require "feral.core.create"
-local errors = require "feral.errors"
-local ops = require "feral.ops"
+local errors = require "feral.base.errors"
+local ops = require "feral.tensor.ops"
 local trace = require "feral.plan.trace"
 
 local in_rows, map, rows_of, sizes, sum, symbol = trace.in_rows, trace.map, trace.rows_of, trace.sizes, trace.sum, trace.symbol

@@ -1,6 +1,6 @@
 --- trace.lua: what stands for a tensor while a network's steps are written down for a plan.
 
-local errors = require "feral.errors"
+local errors = require "feral.base.errors"
 
 local trace = {}
 
@@ -105,7 +105,7 @@ end
 
 for _, name in ipairs { "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh" } do
   methods[name] = function(self, parameter)
-    local f = require("feral.activations")[name]
+    local f = require("feral.tensor.activations")[name]
     local default = name == "elu" and 1 or name == "leaky_relu" and 0.01 or 0
     return trace.map(self, f(self.tensor, parameter), name, parameter or default)
   end

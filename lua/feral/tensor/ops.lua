@@ -1,0 +1,325 @@
+--- ops.lua: operations on tensors with their gradients. Each computes through the engine and, where a gradient is
+--- wanted, writes its backward on the tape. Layers of networks have their operations in their own files under nn/.
+
+local arith = require "feral.core.arith"
+local reduce = require "feral.core.reduce"
+local view = require "feral.core.view"
+local create = require "feral.core.create"
+local index = require "feral.core.index"
+local matmul_core = require "feral.core.matmul"
+local core = require "feral.core.tensor"
+local autograd = require "feral.tensor.autograd"
+local errors = require "feral.base.errors"
+
+local ops = {}
+
+local wanted, record, node = autograd.wanted, autograd.record, core.node
+
+--- Sums a gradient over the dimensions along which its operand was broadcast, so that it has the operand's shape.
+local function unbroadcast(grad, operand)
+  if not core.is_tensor(operand) then return nil end
+  local shape = operand.shape
+  while grad:dim() > #shape do grad = reduce.sum(grad, 1) end
+  for d = 1, #shape do
+    if shape[d] == 1 and grad:size(d) ~= 1 then grad = reduce.sum(grad, d, true) end
+  end
+  return grad
+end
+
+--- An elementwise operation of two operands; 'slopes' gives the gradients before broadcasting is undone.
+local function binary(name, slope_a, slope_b)
+  local forward = arith[name]
+  ops[name] = function(a, b)
+    local out = forward(a, b)
+    if not wanted(a, b) then return out end
+    return record(out, { a, b, n = 2 }, function(g)
+      return node(a) and unbroadcast(slope_a(g, a, b, out), a), node(b) and unbroadcast(slope_b(g, a, b, out), b)
+    end)
+  end
+end
+
+binary("add", function(g) return g end, function(g) return g end)
+binary("sub", function(g) return g end, function(g) return arith.neg(g) end)
+binary("mul", function(g, _, b) return arith.mul(g, b) end, function(g, a) return arith.mul(g, a) end)
+binary("div", function(g, _, b) return arith.div(g, b) end,
+  function(g, _, b, out) return arith.neg(arith.mul(g, arith.div(out, b))) end)
+-- a^0 is 1 and 0^b is 0 all around a = 0, where the formulas multiply 0 by infinity
+binary("pow",
+  function(g, a, b)
+    local slope = arith.mul(g, arith.mul(b, arith.pow(a, arith.sub(b, 1))))
+    return type(b) == "number" and b ~= 0 and slope or index.where(arith.ne(b, 0), slope, 0)
+  end,
+  function(g, a, b, out)
+    local flat = arith.gt(arith.mul(arith.eq(a, 0), arith.ge(b, 0)), 0)
+    return index.where(flat, 0, arith.mul(g, arith.mul(out, arith.log(a))))
+  end)
+binary("maximum", function(g, a, b) return arith.mul(g, arith.ge(a, b)) end,
+  function(g, a, b) return arith.mul(g, arith.lt(a, b)) end)
+binary("minimum", function(g, a, b) return arith.mul(g, arith.le(a, b)) end,
+  function(g, a, b) return arith.mul(g, arith.gt(a, b)) end)
+
+for _, name in ipairs { "eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round", "isnan" } do
+  ops[name] = arith[name]
+end
+
+--- An elementwise operation of one operand.
+local function unary(name, slope)
+  local forward = arith[name]
+  ops[name] = function(x)
+    local out = forward(x)
+    if not wanted(x) then return out end
+    return record(out, { x }, function(g) return slope(g, x, out) end)
+  end
+end
+
+unary("neg", function(g) return arith.neg(g) end)
+unary("abs", function(g, x) return arith.mul(g, arith.sign(x)) end)
+unary("exp", function(g, _, y) return arith.mul(g, y) end)
+unary("log", function(g, x) return arith.div(g, x) end)
+unary("sqrt", function(g, _, y) return arith.div(g, arith.mul(y, 2)) end)
+unary("sin", function(g, x) return arith.mul(g, arith.cos(x)) end)
+unary("cos", function(g, x) return arith.neg(arith.mul(g, arith.sin(x))) end)
+
+--- relu, leaky_relu, elu, gelu, silu, prelu, sigmoid, tanh, softmax, log_softmax
+for name, f in pairs(require "feral.tensor.activations") do ops[name] = f end
+
+--- Each element moved into [low, high]; nil for no limit.
+function ops.clamp(x, low, high)
+  local out = arith.clamp(x, low, high)
+  if not wanted(x) then return out end
+  return record(out, { x }, function(g) return arith.mul(g, arith.eq(out, x)) end)
+end
+
+--- Matrix product.
+---@param a Tensor  m x k, or batch x m x k
+---@param b Tensor  k x n, or batch x k x n
+---@return Tensor   m x n, or batch x m x n
+function ops.matmul(a, b)
+  local out = matmul_core.matmul(a, b)
+  if not wanted(a, b) then return out end
+  return record(out, { a, b }, function(g)
+    return node(a) and matmul_core.matmul(g, view.transpose(b)), node(b) and matmul_core.matmul(view.transpose(a), g)
+  end)
+end
+
+--- Reductions take u8 and i32 too, as arithmetic does: they count as real.
+local function as_real(x)
+  if not core.is_tensor(x) or x.dtype == core.real then return x end
+  return arith.to(x, core.real)
+end
+
+--- Sum over one dimension, or over all.
+---@param x Tensor
+---@param dim integer|nil
+---@param keep boolean|nil  keep the dimension, with size 1
+function ops.sum(x, dim, keep)
+  local out = reduce.sum(as_real(x), dim, keep)
+  if not wanted(x) then return out end
+  return record(out, { x }, function(g)
+    if dim and not keep then g = view.unsqueeze(g, dim < 0 and dim + x:dim() + 1 or dim) end
+    return view.expand(g, x.shape)
+  end)
+end
+
+local function count_along(x, dim) return dim and x:size(dim) or x:numel() end
+
+--- Mean over one dimension, or over all.
+function ops.mean(x, dim, keep) return ops.div(ops.sum(x, dim, keep), count_along(x, dim)) end
+
+--- Variance over one dimension, or over all, with n - 1 in the denominator (unbiased), or n when biased is true.
+function ops.var(x, dim, keep, biased)
+  local centred = ops.sub(x, ops.mean(x, dim, true))
+  local n = count_along(x, dim)
+  return ops.div(ops.sum(ops.mul(centred, centred), dim, keep), biased and n or n - 1)
+end
+
+--- Standard deviation: the root of var.
+function ops.std(x, dim, keep, biased) return ops.sqrt(ops.var(x, dim, keep, biased)) end
+
+--- The gradient of the largest (smallest) goes to the first element that has it.
+local function extreme(name)
+  local forward = reduce[name]
+  ops[name] = function(x, dim, keep)
+    local value, position = forward(as_real(x), dim, keep)
+    if wanted(x) then
+      record(value, { x }, function(g)
+        local zeros = create.full(x.shape, 0)
+        if not dim then
+          index.scatter_(view.reshape(zeros, -1), 1, view.reshape(position, 1), view.reshape(g, 1))
+          return zeros
+        end
+        local at = keep and position or view.unsqueeze(position, dim)
+        return index.scatter_(zeros, dim, at, keep and g or view.unsqueeze(g, dim))
+      end)
+    end
+    return value, position
+  end
+end
+
+extreme("max")
+extreme("min")
+
+--- Positions (1-based) of the largest along a dimension; without one, of the flattened tensor.
+function ops.argmax(x, dim, keep) return (select(2, reduce.max(as_real(x), dim, keep))) end
+
+function ops.argmin(x, dim, keep) return (select(2, reduce.min(as_real(x), dim, keep))) end
+
+--- A view: its gradient is that of x looked at the other way.
+local function viewing(name, undo)
+  local forward = view[name]
+  ops[name] = function(x, ...)
+    local out = forward(x, ...)
+    if not wanted(x) then return out end
+    local arguments = table.pack(...)
+    return record(out, { x }, function(g) return undo(g, x, arguments) end)
+  end
+end
+
+local function reshape_back(g, x) return view.reshape(g, x.shape) end
+
+--- Zeros of x's shape with g in the part of them that 'part' shows.
+local function pad_back(part)
+  return function(g, x, arguments)
+    local zeros = create.full(x.shape, 0)
+    arith.copy_(part(zeros, table.unpack(arguments, 1, arguments.n)), g)
+    return zeros
+  end
+end
+
+viewing("reshape", reshape_back)
+viewing("squeeze", reshape_back)
+viewing("unsqueeze", reshape_back)
+viewing("contiguous", function(g) return g end)
+viewing("as_image", function(g) return g end)
+viewing("clone", function(g) return g end)
+viewing("expand", function(g, x) return unbroadcast(g, x) end)
+viewing("transpose", function(g, _, a) return view.transpose(g, a[1], a[2]) end)
+viewing("select", pad_back(view.select))
+viewing("select_first", pad_back(view.select_first))
+viewing("narrow", pad_back(view.narrow))
+viewing("permute", function(g, _, a)
+  local dims, back = type(a[1]) == "table" and a[1] or a, {}
+  for to, from in ipairs(dims) do back[from < 0 and from + #dims + 1 or from] = to end
+  return view.permute(g, back)
+end)
+
+--- Tensors one behind the other along a dimension that exists.
+---@param tensors Tensor[]
+---@param dim integer|nil  default 1
+function ops.cat(tensors, dim)
+  dim = dim or 1
+  local out = index.cat(tensors, dim)
+  local any = false
+  for _, t in ipairs(tensors) do any = any or wanted(t) end
+  if not any then return out end
+  return record(out, tensors, function(g)
+    local grads, start = {}, 1
+    for i, t in ipairs(tensors) do
+      grads[i] = view.narrow(g, dim, start, t:size(dim))
+      start = start + t:size(dim)
+    end
+    return table.unpack(grads, 1, #tensors)
+  end)
+end
+
+--- Tensors of one shape along a new dimension.
+function ops.stack(tensors, dim)
+  local rows = {}
+  for i, t in ipairs(tensors) do rows[i] = ops.unsqueeze(t, dim or 1) end
+  return ops.cat(rows, dim or 1)
+end
+
+--- The elements of dimension dim at these positions.
+---@param x Tensor
+---@param dim integer
+---@param positions Tensor  i32 K, 1-based
+function ops.index_select(x, dim, positions)
+  local out = index.index_select(x, dim, positions)
+  if not wanted(x) then return out end
+  return record(out, { x }, function(g) return index.index_add_(create.full(x.shape, 0), dim, positions, g) end)
+end
+
+--- One element of each line along dim: out[i][j] = x[i][positions[i][j]] for dim 2.
+---@param x Tensor
+---@param dim integer
+---@param positions Tensor  i32, of x's shape but for dim
+function ops.gather(x, dim, positions)
+  local out = index.gather(x, dim, positions)
+  if not wanted(x) then return out end
+  return record(out, { x }, function(g) return index.scatter_add_(create.full(x.shape, 0), dim, positions, g) end)
+end
+
+--- a where the condition is not 0, else b.
+function ops.where(condition, a, b)
+  local mask = arith.ne(condition, 0)
+  local out = index.where(mask, a, b)
+  if not wanted(a, b) then return out end
+  return record(out, { a, b, n = 2 }, function(g)
+    return node(a) and unbroadcast(index.where(mask, g, 0), a), node(b) and unbroadcast(index.where(mask, 0, g), b)
+  end)
+end
+
+--- Dimensions from 'first' (default 1) to 'last' (default the last) become one; negative ones count from the end.
+function ops.flatten(x, first, last)
+  local shape, merged = x.shape, {}
+  if #shape == 0 then return ops.reshape(x, 1) end
+  first, last = first or 1, last or #shape
+  if first < 0 then first = first + #shape + 1 end
+  if last < 0 then last = last + #shape + 1 end
+  if first < 1 or first > last or last > #shape then
+    errors.raise("flatten: dimensions %d to %d of %s do not exist", first, last, table.concat(shape, "x"))
+  end
+  for d, size in ipairs(shape) do
+    if d > first and d <= last then merged[first] = merged[first] * size else merged[#merged + 1] = size end
+  end
+  return ops.reshape(x, merged)
+end
+
+--- In-place forms refuse tensors that a gradient depends on.
+for _, name in ipairs { "add_", "sub_", "mul_", "div_", "pow_", "maximum_", "minimum_", "copy_" } do
+  local forward = arith[name]
+  ops[name] = function(t, other)
+    autograd.check_in_place(t, name, other)
+    return forward(t, other)
+  end
+end
+
+function ops.fill_(t, value)
+  autograd.check_in_place(t, "fill_")
+  return create.fill_(t, value)
+end
+
+function ops.zero_(t) return ops.fill_(t, 0) end
+
+--- The values of a line in another order, or some of them; their gradients go back to where they came from.
+local function ordering(name)
+  local forward = index[name]
+  ops[name] = function(x, how)
+    local value, position = forward(x, how)
+    if wanted(x) then
+      record(value, { x }, function(g) return index.scatter_(create.full(x.shape, 0), -1, position, g) end)
+    end
+    return value, position
+  end
+end
+
+--- sort(x, falling) -> values and their positions along the last dimension; equal ones stay in their order, NaNs come last.
+ordering("sort")
+
+--- topk(x, k) -> the k largest along the last dimension, falling, and their positions.
+ordering("topk")
+
+--- Sums of all elements up to each, along dim.
+function ops.cumsum(x, dim)
+  local out = index.cumsum(x, dim)
+  if not wanted(x) then return out end
+  return record(out, { x }, function(g)
+    return arith.add(arith.sub(reduce.sum(g, dim, true), index.cumsum(g, dim)), g)
+  end)
+end
+
+ops.one_hot = index.one_hot
+ops.to, ops.item, ops.totable, ops.tobytes = arith.to, create.item, create.totable, create.tobytes
+ops.detach = autograd.detach
+
+return ops

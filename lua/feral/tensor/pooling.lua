@@ -1,0 +1,65 @@
+--- pooling.lua: pooling of images with its gradients, behind nn.MaxPool2d, nn.AvgPool2d and nn.GlobalAvgPool.
+
+local pool = require "feral.core.pool"
+local autograd = require "feral.tensor.autograd"
+local errors = require "feral.base.errors"
+
+local pooling = {}
+
+--- A whole number, or a pair {height, width} of them, not below 'least'.
+local function pair(where, name, value, least)
+  local h, w = value, value
+  if type(value) == "table" and #value == 2 then h, w = value[1], value[2] end
+  h, w = math.tointeger(h), math.tointeger(w)
+  if not h or not w then errors.raise("%s: %s must be a whole number or {height, width}", where, name) end
+  if math.min(h, w) < least then errors.raise("%s: %s must be %d or more, got %d", where, name, least, math.min(h, w)) end
+  return h, w
+end
+
+--- What the engine takes, from what a person gives.
+---@param where string  for messages
+---@param kernel integer|integer[]
+---@param options {stride: integer|integer[], padding: integer|integer[], ceil: boolean, count_include_pad: boolean}
+---@return integer[]
+function pooling.geometry(where, kernel, options)
+  local kh, kw = pair(where, "kernel", kernel, 1)
+  local sh, sw = kh, kw
+  if options.stride then sh, sw = pair(where, "stride", options.stride, 1) end
+  local ph, pw = pair(where, "padding", options.padding, 0)
+  if 2 * ph > kh or 2 * pw > kw then
+    errors.raise("%s: padding %dx%d is more than half of the kernel, %dx%d", where, ph, pw, kh, kw)
+  end
+  return { kh, kw, sh, sw, ph, pw, options.ceil and 1 or 0, options.count_include_pad and 1 or 0 }
+end
+
+--- The largest of each window.
+---@param x Tensor  N x C x H x W
+---@param geometry integer[]  from pooling.geometry
+---@return Tensor  N x C x H' x W'
+function pooling.max(x, geometry)
+  local wanted = autograd.wanted(x)
+  local y, positions = pool.max(x, geometry, wanted)
+  if not wanted then return y end
+  local shape = x.shape
+  return autograd.record(y, { x }, function(g) return pool.backward(g, geometry, shape, positions) end)
+end
+
+--- The mean of each window.
+function pooling.mean(x, geometry)
+  local y = pool.mean(x, geometry)
+  if not autograd.wanted(x) then return y end
+  local shape = x.shape
+  return autograd.record(y, { x }, function(g) return pool.backward(g, geometry, shape) end)
+end
+
+--- The mean of each channel.
+---@param x Tensor  N x C x H x W
+---@return Tensor  N x C
+function pooling.global_mean(x)
+  local y = pool.global_mean(x)
+  if not autograd.wanted(x) then return y end
+  local shape = x.shape
+  return autograd.record(y, { x }, function(g) return pool.global_mean_backward(g, shape) end)
+end
+
+return pooling

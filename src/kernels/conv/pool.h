@@ -1,0 +1,38 @@
+/*
+** pool.h -- the largest number or the mean of windows of images, and their gradients. Activations lie channels last.
+** Where the largest stood is kept as its position inside the window, row by row: a byte, or 4 for windows beyond 256 cells.
+*/
+#ifndef FERAL_POOL_H
+#define FERAL_POOL_H
+
+#include <stdbool.h>
+
+#include "../../base/real.h"
+
+/* One direction: windows of 'kernel' cells, 'stride' apart, over 'in' pixels with 'pad' more on either side. */
+typedef struct PoolAxis {
+  long in, out, kernel, stride, pad;
+} PoolAxis;
+
+/* x, dx (n,y.in,x.in,c)  y, dy, positions (n,y.out,x.out,c) */
+typedef struct PoolGeometry {
+  long n, c;
+  PoolAxis y, x;
+  bool count_padding; /* means divide by the whole window, its padding included */
+} PoolGeometry;
+
+static inline bool pool_has_bytes(const PoolGeometry *g) {
+  return g->y.kernel * g->x.kernel <= 256;
+}
+
+/* Reals that each of the functions below works in, aligned to 8 bytes. */
+long pool_scratch(const PoolGeometry *g);
+
+/* A NaN wins. positions: bytes or int32_t (pool_has_bytes), or NULL where no gradient is wanted. */
+void pool_max(const PoolGeometry *g, const real *x, real *y, void *positions, real *scratch);
+void pool_mean(const PoolGeometry *g, const real *x, real *y, real *scratch);
+
+/* positions: NULL for means */
+void pool_backward(const PoolGeometry *g, const real *dy, const void *positions, real *dx, real *scratch);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+** pixels.h -- what codecs, transforms and augmentation share about pixels that lie in rows, the channels of a pixel side
+** by side. No lua_State here.
+*/
+#ifndef FERAL_PIXELS_H
+#define FERAL_PIXELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../../base/real.h"
+
+/* ITU-R BT.601's luma, as JPEG has it. */
+static inline uint8_t luma_byte(unsigned r, unsigned g, unsigned b) {
+  return (uint8_t)((299 * r + 587 * g + 114 * b + 500) / 1000);
+}
+static inline real luma_real(real r, real g, real b) {
+  return (real)0.299 * r + (real)0.587 * g + (real)0.114 * b;
+}
+
+enum { PIXEL_CHANNELS = 16 }; /* at most, where each has numbers of its own */
+
+/* Samples of 0..255 as a network sees them, in place: (sample / 255 - mean) / std, mean and std for each channel. The
+   one place for it, so that all ways to a batch give the same bits. */
+void pixels_normalise(real *pixels, long n, long channels, const real *mean, const real *std);
+
+/* Copies n pixels of 1 to 4 channels (2 and 4: with alpha, laid over white) to 1 or 3. */
+void pixels_convert(const uint8_t *from, int from_channels, uint8_t *to, int to_channels, size_t n);
+
+/* Copies height x width pixels of 'pixel' bytes each, turned upright by an EXIF orientation (1..8); from 5 on the
+   result is width x height. */
+void pixels_orient(const void *from, long height, long width, size_t pixel, int orientation, void *to);
+
+#endif

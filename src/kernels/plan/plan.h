@@ -1,0 +1,121 @@
+/*
+** plan.h -- a network that only predicts, as a list of steps that is run in one call: weights packed, all memory given.
+**
+** A step makes one value from one or two others. A value is so many numbers a sample, images channels last; number 0 is the
+** network's input, 1 its output, and the others lie in a workspace, where values that never live at the same time share
+** places. Small networks are run a few samples at a time, each thread for itself, so that values stay in cache; large ones,
+** and single samples, step by step by all threads. The numbers do not depend on it.
+*/
+#ifndef FERAL_PLAN_H
+#define FERAL_PLAN_H
+
+#include <stdbool.h>
+
+#include "../conv/conv.h"
+#include "../recurrent/convlstm.h"
+
+enum { PLAN_INPUT, PLAN_OUTPUT, PLAN_INNER };
+
+/* Windows of images. */
+typedef struct PlanPool {
+  long h, w, c, oh, ow, kh, kw, stride_h, stride_w, top, left;
+  bool count_padding; /* means divide by the whole window, its padding included */
+} PlanPool;
+
+/* Some rows of numbers, or matrices. */
+typedef struct PlanRows {
+  long rows, from, to; /* see the operations */
+  long at;
+} PlanRows;
+
+typedef struct PlanLstm {
+  long steps, hidden, width, at; /* the output has 'width' numbers a step, of which these begin with number 'at' */
+  bool reverse;
+} PlanLstm;
+
+typedef struct PlanConvLstm {
+  ConvLstmGeometry g; /* of one sequence */
+  bool last;          /* the output is of the last step only */
+} PlanConvLstm;
+
+typedef struct PlanStep PlanStep;
+
+/* What a step reads and writes, for n samples (the step's own: 'times' a sample of the batch). */
+typedef struct PlanMemory {
+  long n;
+  const real *x, *other; /* other: the second value, or NULL */
+  real *y, *scratch;
+} PlanMemory;
+
+/* run is called by all threads of a team, or by one outside any; it returns when all is done. */
+typedef struct PlanOp {
+  const char *name;
+  void (*run)(const PlanStep *s, const PlanMemory *m);
+  long (*scratch)(const PlanStep *s, long n); /* reals; NULL: none */
+} PlanOp;
+
+struct PlanStep {
+  const PlanOp *op;
+  int x, other, y;    /* numbers of values; other: -1 where there is none */
+  long times;         /* samples of its own that one of the batch makes: steps of a sequence */
+  double work;        /* multiply-adds, or what takes as long, for one sample of the batch */
+  const real *packed; /* weights */
+  TailActivation activation;
+  real parameter;
+  union {
+    ConvGeometry conv; /* n is set when it runs */
+    PlanPool pool;
+    PlanRows rows;
+    PlanLstm lstm;
+    PlanConvLstm convlstm;
+  };
+};
+
+typedef struct PlanValue {
+  long size; /* numbers a sample */
+  long at;   /* in a sample's share of the workspace */
+} PlanValue;
+
+typedef struct Plan {
+  long steps, values;
+  long per_sample; /* reals of workspace */
+  long packed;     /* reals of weights */
+  double work;     /* of all steps */
+  PlanStep *step;
+  PlanValue *value;
+} Plan;
+
+/* How a batch is run: chunks of so many samples, each by one thread or by all. Whether a second thread gains anything on a
+   few milliseconds' work depends on the machine and on what else it does, so such runs are timed, and the faster way is taken. */
+typedef struct PlanRun {
+  long n, threads; /* for which this was worked out */
+  long chunk;
+  bool alone;
+  long values, scratch; /* reals of a chunk's workspace */
+  long size;            /* reals of workspace in all */
+  bool timed, took_one; /* the last run, by one thread */
+  long runs;
+  double seconds[2]; /* that a run takes by all threads, by one */
+} PlanRun;
+
+PlanRun plan_prepare(const Plan *p, long n);
+
+/* x: n samples of value 0  y: n of value 1 */
+void plan_run(const Plan *p, PlanRun *r, const real *x, real *y, real *workspace);
+
+/* ---- operations: plan_ops.c, plan_lstm.c, plan_convlstm.c ---- */
+
+extern const PlanOp plan_conv, plan_max_pool, plan_mean_pool;
+extern const PlanOp plan_dense;       /* rows: from = inputs, to = outputs */
+extern const PlanOp plan_map;         /* y = activation(x + other);  rows: from = numbers */
+extern const PlanOp plan_scale;       /* packed: scale, then shift, (to) each;  rows: rows of 'to' channels */
+extern const PlanOp plan_prelu;       /* packed: (to);  rows: rows of 'to' channels */
+extern const PlanOp plan_global_mean; /* rows: rows of 'to' channels */
+extern const PlanOp plan_softmax;     /* rows: rows of 'to' numbers */
+extern const PlanOp plan_turn;        /* (rows,to) -> (to,rows) */
+extern const PlanOp plan_copy;        /* (rows,from) into columns 'at' and following of (rows,to) */
+extern const PlanOp plan_select;      /* row 'at' of (rows,to) */
+extern const PlanOp plan_lstm;        /* x: gates (steps,4 hidden);  packed: as lstm_pack makes it */
+extern const PlanOp plan_convlstm;    /* packed: as convlstm_pack makes it */
+
+#endif
