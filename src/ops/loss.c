@@ -1,8 +1,7 @@
 /*
-** loss.c -- losses. Those of a classifier's scores (cross entropy, focal, margin) give value and gradient in one pass,
-*sums
-** being taken in double, sample by sample, in order. Binary cross entropy gives values and slopes; the library reduces
-*them.
+** loss.c -- losses. Those of a classifier's scores (cross entropy, focal, margin) give value and gradient in one pass;
+** sums are taken in double, sample by sample, in order. Binary cross entropy gives values and slopes; the library
+** reduces them.
 */
 #include <math.h>
 #include <string.h>
@@ -17,6 +16,7 @@ typedef struct LossGeometry {
   const int32_t *labels;           /* (samples) 1-based, or NULL */
   const real *soft;                /* (samples, classes), or NULL */
   const real *weight;              /* (classes), or NULL for ones */
+  const real *sample_weight;       /* (samples), or NULL for ones */
   double smoothing, gamma, margin; /* of cross entropy, focal and margin loss */
   int power;                       /* of the margin loss, 1 or 2 */
   double scale;                    /* of losses and gradients: a mean's division */
@@ -26,6 +26,11 @@ typedef double (*SampleLoss)(const LossGeometry *g, long sample, const real *x, 
 
 static double weight_of(const LossGeometry *g, long class) {
   return g->weight != NULL ? g->weight[class] : 1;
+}
+
+/* What a sample's loss and gradient are multiplied by. */
+static double scale_of(const LossGeometry *g, long sample) {
+  return g->sample_weight != NULL ? g->scale * g->sample_weight[sample] : g->scale;
 }
 
 static double log_sum_exp(const real *x, long n) {
@@ -43,7 +48,7 @@ static double wish(const LossGeometry *g, long sample, long c) {
 
 /* The powers of e wait in dx, so that each is taken once. */
 static double cross_entropy(const LossGeometry *g, long sample, const real *x, real *dx) {
-  double most = x[0], sum = 0, loss = 0, all = 0;
+  double most = x[0], sum = 0, loss = 0, all = 0, scale = scale_of(g, sample);
   for (long c = 1; c < g->classes; c++) most = x[c] > most ? x[c] : most;
   for (long c = 0; c < g->classes; c++) {
     double power = exp(x[c] - most);
@@ -56,16 +61,15 @@ static double cross_entropy(const LossGeometry *g, long sample, const real *x, r
     all += q;
     if (q != 0) loss += q * (total - x[c]);
   }
-  for (long c = 0; dx != NULL && c < g->classes; c++)
-    dx[c] = (real)(g->scale * (all / sum * dx[c] - wish(g, sample, c)));
-  return g->scale * loss;
+  for (long c = 0; dx != NULL && c < g->classes; c++) dx[c] = (real)(scale * (all / sum * dx[c] - wish(g, sample, c)));
+  return scale * loss;
 }
 
 /* -w (1 - p)^gamma log p, p the probability of the label (Lin et al. 2017, "Focal loss for dense object detection") */
 static double focal(const LossGeometry *g, long sample, const real *x, real *dx) {
   long label = g->labels[sample] - 1;
   double total = log_sum_exp(x, g->classes), log_p = x[label] - total, p = exp(log_p), rest = -expm1(log_p);
-  double factor = g->scale * weight_of(g, label) * pow(rest, g->gamma);
+  double factor = scale_of(g, sample) * weight_of(g, label) * pow(rest, g->gamma);
   double slope = factor * (g->gamma * p * (rest > 0 ? log_p / rest : -1) - 1); /* of the loss by log p */
   for (long c = 0; dx != NULL && c < g->classes; c++) dx[c] = (real)(slope * ((c == label) - exp(x[c] - total)));
   return -factor * log_p;
@@ -74,7 +78,7 @@ static double focal(const LossGeometry *g, long sample, const real *x, real *dx)
 /* w * sum over the other classes of max(0, margin - x[label] + x[c])^power / classes (Crammer and Singer 2001) */
 static double multi_margin(const LossGeometry *g, long sample, const real *x, real *dx) {
   long label = g->labels[sample] - 1;
-  double scale = g->scale * weight_of(g, label) / (double)g->classes, loss = 0, pull = 0;
+  double scale = scale_of(g, sample) * weight_of(g, label) / (double)g->classes, loss = 0, pull = 0;
   for (long c = 0; c < g->classes; c++) {
     double gap = c == label ? 0 : g->margin - x[label] + x[c];
     double slope = gap <= 0 ? 0 : g->power == 1 ? scale : 2 * scale * gap;
@@ -92,12 +96,20 @@ static void all_samples(const LossGeometry *g, SampleLoss f, const real *x, doub
   for (long s = 0; s < g->samples; s++) loss[s] = f(g, s, x + s * g->classes, dx != NULL ? dx + s * g->classes : NULL);
 }
 
-/* The sum of the samples' weights. */
-static double total_weight(const LossGeometry *g) {
-  if (g->soft != NULL || g->weight == NULL) return (double)g->samples;
+/* The sum of the samples' weights: their own times, where 'by_class', those of their labels. */
+static double total_weight(const LossGeometry *g, bool by_class) {
   double sum = 0;
-  for (long s = 0; s < g->samples; s++) sum += g->weight[g->labels[s] - 1];
+  for (long s = 0; s < g->samples; s++) {
+    double own = g->sample_weight != NULL ? g->sample_weight[s] : 1;
+    sum += by_class && g->labels != NULL ? own * weight_of(g, g->labels[s] - 1) : own;
+  }
   return sum;
+}
+
+/* What a mean divides by, inverted; 0 where no sample of the batch counts, which then has no say. */
+static double mean_scale(const LossGeometry *g, bool by_class) {
+  double total = total_weight(g, by_class);
+  return total > 0 ? 1 / total : 0;
 }
 
 /* ---- kernels: x, target, out (n) ---- */
@@ -155,19 +167,31 @@ static void push_labels(lua_State *L, int arg, const char *op, const Tensor *x, 
   if (hard) check_labels(L, op, g);
 }
 
-static void push_weight(lua_State *L, int arg, const char *op, LossGeometry *g) {
-  if (lua_isnoneornil(L, arg)) return;
-  const Tensor *w = tensor_check_real(L, arg, lua_pushfstring(L, "%s: weight", op), 1);
-  if (w->shape[0] != g->classes)
-    tensor_error(L, "%s: weight has %I numbers, the scores have %I classes", op, (lua_Integer)w->shape[0],
-                 (lua_Integer)g->classes);
-  g->weight = tensor_reals(tensor_push_in_layout(L, arg, LAYOUT_ROWS));
+/* 'count' weights at 'arg', none below 0, pushed row-major; NULL where there are none. 'what' is "weight" or "sample_weight",
+   'of' what they are for. */
+static const real *push_weights(lua_State *L, int arg, const char *op, const char *what, long count, const char *of) {
+  if (lua_isnoneornil(L, arg)) return NULL;
+  const Tensor *w = tensor_check_real(L, arg, lua_pushfstring(L, "%s: %s", op, what), 1);
+  if (w->shape[0] != count)
+    tensor_error(L, "%s: %s has %I numbers, the scores have %I %s", op, what, (lua_Integer)w->shape[0],
+                 (lua_Integer)count, of);
+  const real *weights = tensor_reals(tensor_push_in_layout(L, arg, LAYOUT_ROWS));
+  for (long i = 0; i < count; i++)
+    if (!(weights[i] >= 0))
+      tensor_error(L, "%s: %s %I is %f, at least 0 expected", op, what, (lua_Integer)i + 1, (lua_Number)weights[i]);
+  return weights;
 }
 
-/* Stack: 1 scores, 2 labels, 3 weight, 4 reduction, 5 want gradient; labels and weight are in g.
+/* Weights of the classes at 3 and of the samples at 4. */
+static void push_all_weights(lua_State *L, const char *op, LossGeometry *g) {
+  g->weight = push_weights(L, 3, op, "weight", g->classes, "classes");
+  g->sample_weight = push_weights(L, 4, op, "sample_weight", g->samples, "samples");
+}
+
+/* Stack: 1 scores, 2 labels, 3 weight, 4 sample weight, 5 reduction, 6 want gradient; labels and weights are in g.
    Pushes the loss, and the gradient of the scores if it is wanted: for "none" that of each sample's own loss. */
 static int push_loss(lua_State *L, const LossGeometry *g, SampleLoss f) {
-  bool none = strcmp(lua_tostring(L, 4), "none") == 0, want = lua_toboolean(L, 5);
+  bool none = strcmp(lua_tostring(L, 5), "none") == 0, want = lua_toboolean(L, 6);
   const long shape[2] = {g->samples, g->classes};
   const real *x = tensor_reals(tensor_push_in_layout(L, 1, LAYOUT_ROWS));
   double *each = (double *)scratch_push(L, (size_t)g->samples * sizeof(double) / sizeof(real));
@@ -186,7 +210,7 @@ static int push_loss(lua_State *L, const LossGeometry *g, SampleLoss f) {
 }
 
 static bool is_mean(lua_State *L) {
-  return strcmp(luaL_checkstring(L, 4), "mean") == 0;
+  return strcmp(luaL_checkstring(L, 5), "mean") == 0;
 }
 
 static LossGeometry check_scores(lua_State *L, const char *name) {
@@ -194,34 +218,34 @@ static LossGeometry check_scores(lua_State *L, const char *name) {
   return (LossGeometry){.samples = x->shape[0], .classes = x->shape[1], .scale = 1};
 }
 
-/* cross_entropy(scores, labels, weight, reduction, want gradient, smoothing) -> loss, gradient */
+/* cross_entropy(scores, labels, weight, sample weight, reduction, want gradient, smoothing) -> loss, gradient */
 static int l_cross_entropy(lua_State *L) {
   LossGeometry g = check_scores(L, "cross_entropy: scores");
-  g.smoothing = luaL_checknumber(L, 6);
+  g.smoothing = luaL_checknumber(L, 7);
   push_labels(L, 2, "cross_entropy", lua_touserdata(L, 1), true, &g);
-  push_weight(L, 3, "cross_entropy", &g);
-  if (is_mean(L)) g.scale = 1 / total_weight(&g);
+  push_all_weights(L, "cross_entropy", &g);
+  if (is_mean(L)) g.scale = mean_scale(&g, true);
   return push_loss(L, &g, cross_entropy);
 }
 
-/* focal(scores, labels, weight, reduction, want gradient, gamma) -> loss, gradient */
+/* focal(scores, labels, weight, sample weight, reduction, want gradient, gamma) -> loss, gradient */
 static int l_focal(lua_State *L) {
   LossGeometry g = check_scores(L, "focal: scores");
-  g.gamma = luaL_checknumber(L, 6);
+  g.gamma = luaL_checknumber(L, 7);
   push_labels(L, 2, "focal", lua_touserdata(L, 1), false, &g);
-  push_weight(L, 3, "focal", &g);
-  if (is_mean(L)) g.scale = 1 / total_weight(&g);
+  push_all_weights(L, "focal", &g);
+  if (is_mean(L)) g.scale = mean_scale(&g, true);
   return push_loss(L, &g, focal);
 }
 
-/* multi_margin(scores, labels, weight, reduction, want gradient, margin, power) -> loss, gradient */
+/* multi_margin(scores, labels, weight, sample weight, reduction, want gradient, margin, power) -> loss, gradient */
 static int l_multi_margin(lua_State *L) {
   LossGeometry g = check_scores(L, "multi_margin: scores");
-  g.margin = luaL_checknumber(L, 6);
-  g.power = (int)luaL_checkinteger(L, 7);
+  g.margin = luaL_checknumber(L, 7);
+  g.power = (int)luaL_checkinteger(L, 8);
   push_labels(L, 2, "multi_margin", lua_touserdata(L, 1), false, &g);
-  push_weight(L, 3, "multi_margin", &g);
-  if (is_mean(L)) g.scale = 1 / (double)g.samples;
+  push_all_weights(L, "multi_margin", &g);
+  if (is_mean(L)) g.scale = mean_scale(&g, false);
   return push_loss(L, &g, multi_margin);
 }
 

@@ -125,6 +125,41 @@ function T.test_multi_margin()
   end
 end
 
+--- The losses of a classifier with sample weights against those of each sample by itself.
+function T.test_sample_weights()
+  for _ = 1, check.SHAPES do
+    local n, k = check.integer(1, 9), check.integer(2, 11)
+    local labels, weights, own = random_labels(n, k), random_weights(k), random_weights(n)
+    local x = check.randn(n, k) * 3
+    for name, by_class in pairs { cross_entropy = true, focal = true, multi_margin = false } do
+      local options = { weight = tensor(weights), reduction = "none" }
+      local losses, divisor = loss[name](x, tensor(labels, "i32"), options):totable(), 0
+      for i, label in ipairs(labels) do
+        losses[i] = losses[i] * own[i]
+        divisor = divisor + own[i] * (by_class and weights[label] or 1)
+      end
+      for _, reduction in ipairs(reductions) do
+        options.reduction, options.sample_weight = reduction, layouts.vary(tensor(own))
+        check.close(loss[name](x, tensor(labels, "i32"), options), reduced(losses, reduction, divisor), 3e-6, name)
+      end
+    end
+  end
+end
+
+function T.test_sample_weights_of_soft_labels_divide_by_their_sum()
+  local x, soft = check.randn(3, 4), check.randn(3, 4):softmax(2)
+  local each, own = loss.cross_entropy(x, soft, { reduction = "none" }):totable(), tensor { 2, 0, 0.5 }
+  local got = loss.cross_entropy(x, soft, { sample_weight = own, weight = tensor.ones(4) })
+  check.close(got, { (2 * each[1] + 0.5 * each[3]) / 2.5 }, 1e-6)
+end
+
+function T.test_a_batch_in_which_no_sample_counts_has_no_say()
+  local x = check.randn(2, 3):requires_grad()
+  local value = loss.cross_entropy(x, tensor({ 1, 3 }, "i32"), { sample_weight = tensor.zeros(2) })
+  value:backward()
+  lu.assertEquals({ value:item(), x.grad:abs():sum():item() }, { 0, 0 })
+end
+
 --- The losses that compare number by number, and probabilities to compare.
 local pointwise = {
   mse = function(x, t) return (x - t) ^ 2 end,
@@ -173,7 +208,7 @@ end
 
 function T.test_gradients()
   local labels, k = tensor({ 2, 5, 1 }, "i32"), 5
-  local weight, soft = tensor(random_weights(k)), check.randn(3, k):softmax(2)
+  local weight, soft, own = tensor(random_weights(k)), check.randn(3, k):softmax(2), tensor { 0.5, 0, 3 }
   for _, reduction in ipairs(reductions) do
     local function with(options)
       options.reduction = reduction
@@ -183,6 +218,10 @@ function T.test_gradients()
       plain = function(x) return loss.cross_entropy(x, labels, with {}) end,
       weighted = function(x) return loss.cross_entropy(x, labels, with { weight = weight, smoothing = 0.2 }) end,
       soft = function(x) return loss.cross_entropy(x, soft, with { weight = weight, smoothing = 0.1 }) end,
+      of_samples = function(x) return loss.cross_entropy(x, labels, with { weight = weight, sample_weight = own }) end,
+      soft_samples = function(x) return loss.cross_entropy(x, soft, with { sample_weight = own, smoothing = 0.1 }) end,
+      focal_samples = function(x) return loss.focal(x, labels, with { sample_weight = own }) end,
+      margin_samples = function(x) return loss.multi_margin(x, labels, with { sample_weight = own }) end,
       focal = function(x) return loss.focal(x, labels, with { weight = weight }) end,
       focal_half = function(x) return loss.focal(x, labels, with { gamma = 0.5 }) end,
       margin = function(x) return loss.multi_margin(x, labels, with { weight = weight, margin = 1.5 }) end,
@@ -338,6 +377,10 @@ function T.test_messages()
     lu.assertStrContains(message(name, x, { 1, 2 }), name .. ": labels must be a tensor, got table")
     lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { weight = tensor.ones(3) }),
       name .. ": weight has 3 numbers, the scores have 7 classes")
+    lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { sample_weight = tensor.ones(7) }),
+      name .. ": sample_weight has 7 numbers, the scores have 4 samples")
+    lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { sample_weight = tensor { 1, 1, -0.5, 1 } }),
+      name .. ": sample_weight 3 is -0.5, at least 0 expected")
     lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { reduction = "men" }),
       name .. ": reduction 'men' is unknown, did you mean 'mean'? (known: mean, sum, none)")
   end
@@ -363,7 +406,7 @@ function T.test_survives_lack_of_memory()
   local weight = tensor.ones(4)
   check.survives_lack_of_memory(function()
     local _open <close> = tensor.scope()
-    loss.cross_entropy(x, labels, { weight = weight }):backward()
+    loss.cross_entropy(x, labels, { weight = weight, sample_weight = weight:narrow(1, 1, 3) }):backward()
     loss.multi_margin(x, labels, { reduction = "none" }):sum():backward()
     loss.bce(x, x:detach():clone(), { logits = true }):backward()
   end)

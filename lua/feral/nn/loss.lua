@@ -35,20 +35,26 @@ end
 local function of_scores(name, scores, labels, options, ...)
   check_constant(name, "labels", labels)
   local want = autograd.wanted(scores)
-  local value, slope = loss_core[name](scores, labels, options.weight, options.reduction, want, ...)
+  local value, slope = loss_core[name](scores, labels, options.weight, options.sample_weight, options.reduction, want, ...)
   if not want then return value end
   return record(value, { scores }, function(g)
     return arith.mul(slope, options.reduction == "none" and view.unsqueeze(g, 2) or g)
   end)
 end
 
---- Cross entropy of softmax(scores), as PyTorch's: with class weights the mean is over the weights of the samples' labels.
+--- Cross entropy of softmax(scores), as PyTorch's. Labels are class numbers, or soft: a target probability for each class,
+--- minus the sum over the classes of weight * target * log p. Smoothing moves this part of a target to all classes alike.
+---
+--- weight is of classes, sample_weight of the samples of this batch; "sum" and "none" multiply by both. The mean of hard labels
+--- divides by the sum of sample_weight * the weights of the labels; of soft ones, as PyTorch, by that of sample_weight alone
+--- (without it by N). A batch in which no sample counts has a loss of 0.
 ---@param scores Tensor  N x K, before softmax
----@param labels Tensor  i32 N, 1-based, or probabilities N x K
----@param options {weight: Tensor, smoothing: number, reduction: string}|nil  weight K; smoothing in 0..1 (0); "mean"
+---@param labels Tensor  i32 N, 1-based, or soft f32 N x K
+---@param options {weight: Tensor, sample_weight: Tensor, smoothing: number, reduction: string}|nil  K; N; in 0..1 (0); "mean"
 ---@return Tensor
+--- Raises on weights below 0.
 function loss.cross_entropy(scores, labels, options)
-  options = options_of("cross_entropy", options, { weight = false, smoothing = 0, reduction = "mean" })
+  options = options_of("cross_entropy", options, { weight = false, sample_weight = false, smoothing = 0, reduction = "mean" })
   local smoothing = options.smoothing
   if type(smoothing) ~= "number" or smoothing < 0 or smoothing > 1 then
     errors.raise("cross_entropy: smoothing must lie in 0..1, got %s", tostring(smoothing))
@@ -59,10 +65,11 @@ end
 --- Focal loss, -(1 - p)^gamma log p, which cares less for what is right already (Lin et al. 2017); gamma 0 is cross entropy.
 ---@param scores Tensor  N x K, before softmax
 ---@param labels Tensor  i32 N, 1-based
----@param options {gamma: number, weight: Tensor, reduction: string}|nil  gamma 2; weight K; "mean", over the weights
+---@param options {gamma: number, weight: Tensor, sample_weight: Tensor, reduction: string}|nil  gamma 2; K; N; "mean", over
+---   the weights, as cross_entropy's
 ---@return Tensor
 function loss.focal(scores, labels, options)
-  options = options_of("focal", options, { gamma = 2, weight = false, reduction = "mean" })
+  options = options_of("focal", options, { gamma = 2, weight = false, sample_weight = false, reduction = "mean" })
   if type(options.gamma) ~= "number" or options.gamma < 0 then
     errors.raise("focal: gamma must be 0 or more, got %s", tostring(options.gamma))
   end
@@ -73,10 +80,12 @@ end
 --- max(0, margin - score of the label + score of the class)^p, over K.
 ---@param scores Tensor  N x K
 ---@param labels Tensor  i32 N, 1-based
----@param options {p: integer, margin: number, weight: Tensor, reduction: string}|nil  p 1 or 2 (1); margin 1; weight K; "mean"
+---@param options table|nil  {p 1 or 2 (1), margin (1), weight (K), sample_weight (N), reduction ("mean": over N, or over the sum
+---   of sample_weight)}
 ---@return Tensor
 function loss.multi_margin(scores, labels, options)
-  options = options_of("multi_margin", options, { p = 1, margin = 1, weight = false, reduction = "mean" })
+  options = options_of("multi_margin", options, { p = 1, margin = 1, weight = false, sample_weight = false,
+    reduction = "mean" })
   if options.p ~= 1 and options.p ~= 2 then errors.raise("multi_margin: p must be 1 or 2, got %s", tostring(options.p)) end
   return of_scores("multi_margin", scores, labels, options, options.margin, math.tointeger(options.p))
 end
