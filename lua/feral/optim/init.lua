@@ -6,6 +6,15 @@
 ---     opt:step()
 ---
 --- Names, defaults and formulas are PyTorch's. Every option is a field that may be changed between steps (opt.lr = 1e-4).
+---
+--- Instead of a list of parameters an optimiser takes groups with options of their own, and the optimiser's for the rest:
+---
+---     local opt = optim.SGD({ { params = body:parameters(), lr = 1e-3 }, { params = head:parameters() } }, { lr = 1e-2 })
+---     local opt = optim.AdamW(optim.decay_groups(net, 0.05), { lr = 1e-3 })   -- biases and norms do not decay
+---
+--- opt.groups are tables of those options (opt.groups[1].weight_decay = 0). A group's own lr is a part of the optimiser's and
+--- keeps that part: schedules, and opt.lr = ..., move all groups in proportion. (PyTorch's schedules count from each group's lr,
+--- which is the same but for cosine's eta_min and onecycle's max_lr.)
 
 local core = require "feral.core.optim"
 local arith = require "feral.core.arith"
@@ -20,11 +29,19 @@ local optim = {}
 ---@class Optimiser
 ---@field kind string  "SGD", "Adam" ...
 ---@field lr number  learning rate
----@field params Tensor[]
+---@field params Tensor[]  of all groups, one behind the other
+---@field groups table[]   what each group has of its own, {params, lr_part, first, ...}; the rest is the optimiser's
 ---@field steps integer[]  how often each parameter has been changed
 ---@field states table<string, Tensor>[]  what the optimiser remembers of each parameter, made at its first step
 local Optimiser = {}
 Optimiser.__index = Optimiser
+
+--- True for a list of groups, and not of tensors.
+local function is_groups(params)
+  return type(params) == "table" and type(params[1]) == "table" and params[1].params ~= nil
+end
+
+local kinds = {} -- name in small letters -> class
 
 --- Makes a class of optimisers. What it needs beside its options are two methods:
 ---   class:state_names() -> the names of the tensors it keeps for each parameter (they start as zeros), and
@@ -42,21 +59,56 @@ function optim.class(kind, defaults)
     if type(default) == "number" then numeric[#numeric + 1] = name end
   end
   table.sort(numeric)
+  class.numeric, class.defaults = numeric, defaults
+  kinds[kind:lower()] = class
   return setmetatable(class, {
     __index = Optimiser,
     __call = function(_, params, options)
       local self = setmetatable(errors.check_options(kind, options, defaults), class)
-      self.params, self.steps, self.states = parameters(kind, params), {}, {}
-      for i = 1, #self.params do self.steps[i] = 0 end
-      for _, name in ipairs(numeric) do self:check_number(name, self[name], 0) end
-      self:check_number("lr", self.lr, 0, true)
-      self:check()
+      self:check_options()
+      self.params, self.groups, self.steps, self.states = {}, {}, {}, {}
+      for i, group in ipairs(is_groups(params) and params or { { params = params } }) do self:add_group(i, group) end
+      self:check_repetition()
       return self
     end,
   })
 end
 
 Optimiser.check = function() end
+
+--- Checks all options, of an optimiser or of a group.
+function Optimiser:check_options()
+  for _, name in ipairs(self.numeric) do self:check_number(name, self[name], 0) end
+  self:check_number("lr", self.lr, 0, true)
+  self:check()
+end
+
+--- Takes up a group: what it has of its own lies in it, the rest it finds in the optimiser.
+function Optimiser:add_group(i, given)
+  local known, own = { params = false }, {}
+  for name in pairs(self.defaults) do known[name] = false end
+  for name, value in pairs(errors.check_options(("%s: group %d"):format(self.kind, i), given, known)) do own[name] = value end
+  own.params = parameters(self.kind, own.params)
+  local group = setmetatable(own, { __index = self })
+  group:check_options()
+  group.lr_part, group.first = rawget(group, "lr") and group.lr / self.lr or nil, #self.params
+  self.groups[i] = group
+  for _, p in ipairs(group.params) do
+    self.params[#self.params + 1] = p
+    self.steps[#self.params] = 0
+  end
+end
+
+--- Raises when a parameter stands in two groups.
+function Optimiser:check_repetition()
+  local group_of = {}
+  for g, group in ipairs(self.groups) do
+    for _, p in ipairs(group.params) do
+      if group_of[p] then errors.raise("%s: a parameter of group %d stands in group %d already", self.kind, g, group_of[p]) end
+      group_of[p] = g
+    end
+  end
+end
 
 --- Raises unless the value is a number, at least 'least' (or above it), and below 'limit'.
 function Optimiser:check_number(name, value, least, above, limit)
@@ -82,29 +134,36 @@ local function state_of(self, i, name)
   return tensors[name]
 end
 
---- Lists of the parameters that have a gradient, of these, of the tensors by name, of the steps' numbers, and of the places.
-local function due(self)
+--- Lists of a group's parameters that have a gradient, of these, of the tensors by name, of the steps' numbers, and of the
+--- places.
+local function due(self, group)
   local params, grads, states, steps, places, count = {}, {}, {}, {}, {}, 0
-  local names = self:state_names()
+  local names = group:state_names()
   for _, name in ipairs(names) do states[name] = {} end
-  for i, p in ipairs(self.params) do
-    local g = autograd.grad(p)
+  for k, p in ipairs(group.params) do
+    local g, i = autograd.grad(p), group.first + k
     if g then
       count = count + 1
       params[count], grads[count], steps[count], places[count] = p, g, self.steps[i] + 1, i
       for _, name in ipairs(names) do states[name][count] = state_of(self, i, name) end
     end
   end
-  return params, grads, states, steps, places
+  return { params, grads, states, steps, places }
 end
 
---- Changes every parameter that has a gradient. When memory runs out none has been changed.
+--- Changes every parameter that has a gradient. When memory runs out for a group none of it has been changed, and with one
+--- group none at all.
 function Optimiser:step()
   self:check_number("lr", self.lr, 0)
   local guard <close> = autograd.no_grad() -- luacheck: ignore
-  local params, grads, states, steps, places = due(self)
-  self:update_all(params, grads, states, steps)
-  for k, i in ipairs(places) do self.steps[i] = steps[k] end
+  local all = {}
+  for g, group in ipairs(self.groups) do all[g] = due(self, group) end -- the states are made before anything is changed
+  for g, group in ipairs(self.groups) do
+    local params, grads, states, steps, places = table.unpack(all[g])
+    if group.lr_part then group.lr = self.lr * group.lr_part end
+    group:update_all(params, grads, states, steps)
+    for k, i in ipairs(places) do self.steps[i] = steps[k] end
+  end
 end
 
 --- Forgets the gradients of all parameters.
@@ -114,15 +173,20 @@ end
 
 --- What a checkpoint must hold for training to go on as if it had never stopped.
 ---@return table[] tensors  pairs {name, tensor} in a fixed order; names are "3.exp_avg": of the third parameter
----@return table numbers    {kind, lr, steps}, plain data
+---@return table numbers    {kind, lr, steps, groups}, plain data; groups (of more than one): {count, lr_part} of each
 function Optimiser:state()
-  local list = {}
-  for i = 1, #self.params do
-    for _, name in ipairs(self.steps[i] > 0 and self:state_names() or {}) do
-      list[#list + 1] = { i .. "." .. name, self.states[i][name] }
+  local list, groups = {}, {}
+  for g, group in ipairs(self.groups) do
+    groups[g] = { count = #group.params, lr_part = group.lr_part }
+    for i = group.first + 1, group.first + #group.params do
+      for _, name in ipairs(self.steps[i] > 0 and group:state_names() or {}) do
+        list[#list + 1] = { i .. "." .. name, self.states[i][name] }
+      end
     end
   end
-  return list, { kind = self.kind, lr = self.lr, steps = table.move(self.steps, 1, #self.steps, 1, {}) }
+  return list, {
+    kind = self.kind, lr = self.lr, steps = table.move(self.steps, 1, #self.steps, 1, {}), groups = #groups > 1 and groups or nil,
+  }
 end
 
 local function copy_of(where, tensors, name, p)
@@ -131,6 +195,35 @@ local function copy_of(where, tensors, name, p)
   local a, b = table.concat(p.shape, "x"), table.concat(given.shape, "x")
   if a ~= b then errors.raise("%s: load_state: '%s' is %s, the parameter %s", where, name, b, a) end
   return scope.keep(arith.copy_(create.empty(p.shape), given))
+end
+
+--- "10 and 5": how many parameters each group has.
+local function sizes_of(groups)
+  local counts = {}
+  for g, group in ipairs(groups) do counts[g] = tostring(group.count or #group.params) end
+  return table.concat(counts, " and ")
+end
+
+local function check_groups(self, numbers)
+  local saved = sizes_of(numbers.groups or { { count = #numbers.steps } })
+  if saved ~= sizes_of(self.groups) then
+    errors.raise("%s: load_state: the state is of groups of %s parameters, not of %s", self.kind, saved, sizes_of(self.groups))
+  end
+end
+
+--- The tensors of all parameters that have been changed, copied.
+local function states_from(self, tensors, steps)
+  local states = {}
+  for _, group in ipairs(self.groups) do
+    for k, p in ipairs(group.params) do
+      local i = group.first + k
+      states[i] = steps[i] > 0 and {} or nil
+      for _, name in ipairs(states[i] and group:state_names() or {}) do
+        states[i][name] = copy_of(self.kind, tensors, i .. "." .. name, p)
+      end
+    end
+  end
+  return states
 end
 
 --- Takes over what state() gave. Raises, and changes nothing, where it does not fit this optimiser.
@@ -144,24 +237,19 @@ function Optimiser:load_state(tensors, numbers)
   if #numbers.steps ~= #self.params then
     errors.raise("%s: load_state: the state is of %d parameters, not %d", self.kind, #numbers.steps, #self.params)
   end
+  check_groups(self, numbers)
   self:check_number("lr", numbers.lr, 0)
-  local states = {}
-  for i, p in ipairs(self.params) do
-    if numbers.steps[i] > 0 then
-      states[i] = {}
-      for _, name in ipairs(self:state_names()) do
-        states[i][name] = copy_of(self.kind, tensors, i .. "." .. name, p)
-      end
-    end
-  end
+  local states = states_from(self, tensors, numbers.steps)
   self.lr, self.states, self.steps = numbers.lr, states, table.move(numbers.steps, 1, #self.params, 1, {})
+  for g, group in ipairs(numbers.groups or {}) do self.groups[g].lr_part = group.lr_part end
   return self
 end
 
 function Optimiser:__tostring()
   local count = 0
   for _, p in ipairs(self.params) do count = count + p:numel() end
-  return ("%s(%d parameters in %d tensors, lr = %g)"):format(self.kind, count, #self.params, self.lr)
+  local groups = #self.groups > 1 and (" in %d groups"):format(#self.groups) or ""
+  return ("%s(%d parameters in %d tensors%s, lr = %g)"):format(self.kind, count, #self.params, groups, self.lr)
 end
 
 --- Stochastic gradient descent, with momentum if given (Polyak 1964; nesterov: Sutskever et al. 2013).
@@ -181,6 +269,7 @@ function optim.SGD:update_all(params, grads, states, steps)
 end
 
 local function check_betas(self)
+  if not rawget(self, "betas") then return end -- a group that has the optimiser's
   local betas = type(self.betas) == "table" and self.betas or {}
   self:check_number("betas[1]", betas[1], 0, false, 1)
   self:check_number("betas[2]", betas[2], 0, false, 1)
@@ -221,6 +310,43 @@ end
 function optim.RMSprop:update_all(params, grads, states)
   core.rmsprop(params, grads, states.square_avg, states.grad_avg, states.momentum_buffer, self.lr, self.alpha, self.eps,
     self.weight_decay, self.momentum)
+end
+
+--- The two usual groups of a network's parameters: weights, which decay, and what has one dimension (biases, scales of norms,
+--- slopes of PReLU), which does not. One of them is left out where it would be empty.
+---@param net Module
+---@param weight_decay number  of the weights
+---@return table[]  for an optimiser: optim.SGD(optim.decay_groups(net, 5e-4), { lr = 0.1, momentum = 0.9 })
+function optim.decay_groups(net, weight_decay)
+  if type(net) ~= "table" or not net.parameters then
+    errors.raise("decay_groups: a network expected, got %s", type(net))
+  end
+  local weights, others, groups = {}, {}, {}
+  for _, p in ipairs(net:parameters()) do
+    local list = p:dim() > 1 and weights or others
+    list[#list + 1] = p
+  end
+  if #weights > 0 then groups[1] = { params = weights, weight_decay = weight_decay } end
+  if #others > 0 then groups[#groups + 1] = { params = others, weight_decay = 0 } end
+  return groups
+end
+
+--- An optimiser by its name, as settings give it.
+---@param spec string|table  "adam", or { "sgd", lr = 0.1, momentum = 0.9 }; of an own class (optim.class) its kind
+---@param params Tensor[]|table[]  parameters or groups
+---@return Optimiser
+--- Raises on a name that no optimiser has.
+function optim.new(spec, params)
+  local options = {}
+  for name, value in pairs(type(spec) == "table" and spec or { spec }) do options[name] = value end
+  local name = table.remove(options, 1)
+  local class = type(name) == "string" and kinds[name:lower()]
+  if class then return class(params, options) end
+  local known = {}
+  for kind in pairs(kinds) do known[#known + 1] = kind end
+  table.sort(known)
+  return errors.raise("optim.new: optimiser '%s' is unknown%s (known: %s)", tostring(name), errors.hint(tostring(name), known),
+    table.concat(known, ", "))
 end
 
 --- Shrinks all gradients together so that their norm, taken over all of them, is at most 'most' (Pascanu et al. 2013).
