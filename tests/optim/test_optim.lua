@@ -283,6 +283,100 @@ function T.test_own_optimisers_in_lua()
   lu.assertEquals(opt:state()[1][2]:totable(), { 3, -4 })
 end
 
+local function leaf(t) return t:detach():clone():requires_grad() end
+
+function T.test_groups_have_options_of_their_own_and_the_optimisers_for_the_rest()
+  for _, kind in ipairs { "SGD", "Adam", "AdamW", "RMSprop" } do
+    local momentum = (kind == "SGD" or kind == "RMSprop") and 0.9 or nil
+    local a, b, c = check.randn(3, 2):requires_grad(), check.randn(5):requires_grad(), check.randn(4):requires_grad()
+    local alone = {
+      optim[kind]({ leaf(a), leaf(c) }, { lr = 0.1, weight_decay = 0.1, momentum = momentum }),
+      optim[kind]({ leaf(b) }, { lr = 0.02, weight_decay = 0, momentum = momentum }),
+    }
+    local opt = optim[kind]({ { params = { a, c } }, { params = { b }, lr = 0.02, weight_decay = 0 } },
+      { lr = 0.1, weight_decay = 0.1, momentum = momentum })
+    for t = 1, 3 do
+      if t == 3 then -- as a schedule would
+        opt.lr, alone[1].lr, alone[2].lr = 0.05, 0.05, 0.01
+      end
+      for k, p in ipairs(opt.params) do
+        local g, single = check.randn(table.unpack(p.shape)), alone[k == 3 and 2 or 1]
+        set_gradient(p, g)
+        set_gradient(single.params[k == 3 and 1 or k], g)
+      end
+      opt:step()
+      alone[1]:step()
+      alone[2]:step()
+    end
+    check.close(a, check.flat(alone[1].params[1]), 1e-6, kind)
+    check.close(c, check.flat(alone[1].params[2]), 1e-6, kind)
+    check.close(b, check.flat(alone[2].params[1]), 1e-6, kind)
+  end
+end
+
+function T.test_groups_that_differ_in_what_they_remember()
+  local a, b = check.randn(2):requires_grad(), check.randn(3):requires_grad()
+  local opt = optim.SGD({ { params = { a }, momentum = 0 }, { params = { b } } }, { lr = 0.1, momentum = 0.9 })
+  set_gradient(a, check.randn(2))
+  set_gradient(b, check.randn(3))
+  opt:step()
+  local list = opt:state()
+  lu.assertEquals({ #list, list[1][1] }, { 1, "2.momentum_buffer" })
+end
+
+function T.test_a_resumed_run_with_groups_equals_one_without_a_break_bit_for_bit()
+  local function grouped(net)
+    local groups = optim.decay_groups(net, 0.1)
+    groups[2].lr = 0.003
+    return optim.AdamW(groups, { lr = 0.01 })
+  end
+  local whole = make_net()
+  train(whole, grouped(whole), 1, 10)
+  local net = make_net()
+  local opt = grouped(net)
+  train(net, opt, 1, 5)
+  local list, numbers = opt:state()
+  lu.assertEquals({ #numbers.groups, numbers.groups[1].count, numbers.groups[2].lr_part }, { 2, 2, 0.003 / 0.01 })
+  train(net, grouped(net):load_state(by_name(list), numbers), 6, 10)
+  lu.assertTrue(bytes_of(net) == bytes_of(whole))
+  lu.assertStrContains(check.message(function() optim.AdamW(net:parameters()):load_state(by_name(list), numbers) end),
+    "AdamW: load_state: the state is of groups of 2 and 2 parameters, not of 4")
+end
+
+function T.test_decay_groups_leave_out_biases_and_norms()
+  local net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm(2), nn.PReLU(), nn.Flatten(), nn.Linear(8, 3))
+  local groups = optim.decay_groups(net, 5e-4)
+  lu.assertEquals({ #groups, #groups[1].params, groups[1].weight_decay }, { 2, 2, 5e-4 })
+  lu.assertEquals({ #groups[1].params + #groups[2].params, groups[2].weight_decay }, { #net:parameters(), 0 })
+  for _, p in ipairs(groups[2].params) do lu.assertEquals(p:dim(), 1) end
+  lu.assertEquals(#optim.decay_groups(nn.Linear(2, 2, { bias = false }), 0.1), 1)
+  lu.assertStrContains(check.message(optim.decay_groups, net:parameters(), 1), "decay_groups: a network expected, got table")
+end
+
+function T.test_wrong_groups_are_refused()
+  local p, q = check.randn(2):requires_grad(), check.randn(2):requires_grad()
+  local function refuses(text, ...) lu.assertStrContains(check.message(optim.SGD, ...), text) end
+  refuses("SGD: a parameter of group 2 stands in group 1 already", { { params = { p } }, { params = { q, p } } })
+  refuses("SGD: group 2: unknown option 'weight_deca', did you mean 'weight_decay'?",
+    { { params = { p } }, { params = { q }, weight_deca = 1 } })
+  refuses("SGD: weight_decay must be a number of at least 0, got -1", { { params = { p }, weight_decay = -1 } })
+  refuses("SGD: nesterov needs a momentum and no dampening", { { params = { p }, momentum = 0 } },
+    { momentum = 0.9, nesterov = true })
+  refuses("SGD: a list of parameters expected (net:parameters()), got a layer", { { params = nn.Linear(1, 1) } })
+end
+
+function T.test_an_optimiser_by_its_name()
+  local p = { check.randn(2):requires_grad() }
+  lu.assertEquals({ optim.new("adam", p).kind, optim.new("AdamW", p).kind }, { "Adam", "AdamW" })
+  local spec = { "sgd", lr = 0.1, momentum = 0.9 }
+  local opt = optim.new(spec, p)
+  lu.assertEquals({ opt.kind, opt.lr, opt.momentum, spec[1] }, { "SGD", 0.1, 0.9, "sgd" })
+  local function refuses(text, ...) lu.assertStrContains(check.message(optim.new, ...), text) end
+  refuses("optim.new: optimiser 'adma' is unknown, did you mean 'adam'? (known: adam, ", "adma", p)
+  refuses("optim.new: optimiser 'nil' is unknown", {}, p)
+  refuses("Adam: unknown option 'momentum'", { "adam", momentum = 0.9 }, p)
+end
+
 function T.test_wrong_options_are_refused()
   local p = { check.randn(2):requires_grad() }
   local function refuses(text, class, ...)
@@ -374,6 +468,28 @@ function T.test_ema_follows_and_swaps()
   lu.assertStrContains(check.message(again.load_state, again, {}), "ema: load_state: there is no tensor '1'")
 end
 
+function T.test_ema_of_a_network_averages_the_statistics_of_its_norms_too()
+  local net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm(4))
+  local ema, norm = optim.ema(net, 0.5), net:get(2)
+  local before = check.flat(norm.running_mean)
+  net(check.randn(6, 3))
+  ema:update()
+  local now, expected = check.flat(norm.running_mean), {}
+  for i, x in ipairs(now) do expected[i] = 0.5 * before[i] + 0.5 * x end
+  ema:swap()
+  check.close(norm.running_mean, expected, tolerance)
+  ema:swap()
+  lu.assertEquals(check.flat(norm.running_mean), now)
+end
+
+function T.test_a_state_that_does_not_fit_an_ema_changes_nothing()
+  local ema = optim.ema({ check.randn(3), check.randn(2) }, 0.9)
+  local before = ema.averages[1]:tobytes()
+  lu.assertStrContains(check.message(ema.load_state, ema, { ["1"] = tensor.zeros(3), ["2"] = tensor.zeros(3) }),
+    "ema: load_state: '2' is 3, the parameter 2")
+  lu.assertEquals(ema.averages[1]:tobytes(), before)
+end
+
 local function rates(schedule, count, metrics)
   local list = {}
   for i = 1, count do
@@ -425,6 +541,15 @@ for name, case in pairs(make) do
     lu.assertTrue(between.opt.lr > math.min(low, high) - 1e-9 and between.opt.lr < math.max(low, high) + 1e-9)
     lu.assertEquals(between.time, 0)
   end
+end
+
+--- torch.optim.lr_scheduler.OneCycleLR(total_steps = 10, max_lr = 0.5, pct_start = 0.4, div_factor = 10, final_div_factor = 100)
+function T.test_onecycle_in_steps_as_pytorch_counts_them()
+  local function make_cycle(opt)
+    return optim.schedule.onecycle(opt, 0.5, 9, { pct_start = (0.4 * 10 - 1) / 9, div_factor = 10, final_div_factor = 100 })
+  end
+  close_lists(rates(make_cycle(sgd()), 12), { 0.05, 0.1625, 0.3875, 0.5, 0.466539844595164, 0.375125, 0.25025, 0.125375,
+    0.0339601554048364, 0.0005, 0.0005, 0.0005 })
 end
 
 function T.test_schedule_plateau_equals_pytorch_and_resumes()

@@ -104,7 +104,8 @@ end
 --- From a to b along half a cosine wave, for part in [0, 1].
 local function ease(a, b, part) return b + (a - b) * (1 + math.cos(math.pi * math.min(part, 1))) / 2 end
 
---- Down to eta_min along half a cosine wave over so many epochs, and there it stays (Loshchilov and Hutter 2017).
+--- Down to eta_min along half a cosine wave over so many epochs (Loshchilov and Hutter 2017). It reaches eta_min when they are
+--- over and stays there; PyTorch's CosineAnnealingLR would rise again.
 ---@param opt Optimiser
 ---@param epochs number
 ---@param options {eta_min: number}|nil  default 0
@@ -117,7 +118,10 @@ function schedule.cosine(opt, epochs, options)
 end
 
 --- One cycle: up from max_lr / div_factor to max_lr in the first part pct_start of the epochs, then down to
---- 1 / final_div_factor of where it began, both along half a cosine wave (Smith and Topin 2018).
+--- 1 / final_div_factor of where it began, both along half a cosine wave (Smith and Topin 2018). It is at its end when
+--- the epochs are over, and stays there. PyTorch's OneCycleLR is at its end in its last step already, and raises after it: of n
+--- steps it has the rates of onecycle(opt, max_lr, n - 1, { pct_start = (pct_start * n - 1) / (n - 1) }). In train.fit, which
+--- follows the cycle within epochs, that is a difference of one step.
 ---@param opt Optimiser
 ---@param max_lr number
 ---@param epochs number
@@ -168,7 +172,7 @@ function Warmup:load_state(state)
 end
 
 --- Up from a part of the learning rate along a straight line over so many epochs; then it stays, or another schedule
---- begins: schedule.warmup(schedule.cosine(opt, 27), 3).
+--- begins: schedule.warmup(schedule.cosine(opt, 27), 3) are 30 epochs.
 ---@param first Optimiser|Schedule
 ---@param epochs number
 ---@param options {start: number}|nil  the part to begin with, default 0.1
