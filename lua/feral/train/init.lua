@@ -1,277 +1,212 @@
 --- train.lua: the training loop, and evaluation.
 
-local scope = require "feral.core.scope"
-local core = require "feral.core.tensor"
-local arith = require "feral.core.arith"
-local reduce = require "feral.core.reduce"
-local create = require "feral.core.create"
 local system = require "feral.core.system"
 local signals = require "feral.core.signals"
 local files = require "feral.core.files"
-local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
 local loss_functions = require "feral.nn.loss"
-local metrics = require "feral.train.metrics"
-local checkpoint = require "feral.train.checkpoint"
-local compile = require "feral.plan.compile"
-local progress = require "feral.host.progress"
+local evaluation = require "feral.train.evaluation"
+local measures = require "feral.train.measures"
+local Run = require "feral.train.run"
 
 local train = {}
 
-local WAITING_TOLD = 0.05 -- share of an epoch that is worth a word
-
-local function check_loader(name, loader)
-  if type(loader) == "table" and loader.batches then return end
-  errors.raise("%s must be a loader (data.loader), got %s", name, type(loader) == "table" and "another table" or type(loader))
-end
-
---- Predicts a whole loader in eval mode, without gradients.
----@param net Module
----@param loader table
----@param loss fun(logits: Tensor, labels: Tensor): Tensor|nil  default cross entropy
----@return table  {loss, labels, predictions} with plain lists
-function train.evaluate(net, loader, loss)
-  check_loader("evaluate: the data", loader)
-  loss = loss or loss_functions.cross_entropy
-  local predict = compile.predictor(net)
-  local result = { loss = 0, labels = {}, predictions = {} }
-  local next_batch, _, _, batches = loader:batches(0)
-  local _batches <close> = batches
-  autograd.no_grad(function()
-    while true do
-      local _open <close> = scope.scope()
-      local x, y = next_batch()
-      if not x then break end
-      local logits = predict(x)
-      result.loss = result.loss + loss(logits, y):item() * #y
-      local _, best = reduce.max(logits, 2)
-      table.move(create.totable(y), 1, #y, #result.labels + 1, result.labels)
-      table.move(create.totable(best), 1, #best, #result.predictions + 1, result.predictions)
-    end
-  end)
-  result.loss = result.loss / #result.labels
-  return result
-end
-
---- Scores a network on a loader: metrics.report plus the mean loss.
----@param net Module
----@param loader table
----@param classes string[]|nil  default: the loader's
----@return table
-function train.score(net, loader, classes)
-  local result = train.evaluate(net, loader)
-  classes = classes or loader.classes or errors.raise("score: the names of the classes are missing")
-  local report = metrics.report(metrics.confusion(result.labels, result.predictions, #classes), classes)
-  report.loss = result.loss
-  return report
-end
-
----@class Run  a training under way
-local Run = {}
-Run.__index = Run
-
---- Raises when a loss is no number any more, naming the place.
-function Run:check_loss(value)
-  if value == value and math.abs(value) < math.huge then return end
-  errors.raise("the loss is %s at epoch %d, step %d%s; try a smaller learning rate, or clip", value, self.epoch,
-    self.batch + 1, self.checkpoint and ("; the checkpoint before it stays in " .. self.checkpoint) or "")
-end
-
---- One step on one batch: forward, loss, backward, update.
-function Run:step(x, y)
-  self.optimizer:zero_grad()
-  local logits = self.net(x)
-  local loss = self.loss(logits, y)
-  local value = loss:item()
-  self:check_loss(value)
-  loss:backward()
-  if self.clip then self.clip_grad_norm(self.parameters, self.clip) end
-  if self.schedule then self.schedule:set(self.epoch - 1 + self.batch / #self.train) end
-  self.optimizer:step()
-  local _, best = reduce.max(logits, 2)
-  self.sums.loss = self.sums.loss + value * #y
-  self.sums.right = self.sums.right + math.tointeger(reduce.sum(arith.eq(best, y):to(core.real)):item())
-  self.sums.count = self.sums.count + #y
-  self.batch = self.batch + 1
-end
-
---- Ends the training if a signal has asked for it: what it has reached is in the checkpoint.
-function Run:heed_signals()
-  local signal = signals.pending()
-  if not signal then return end
-  self:save()
-  local note = self.checkpoint and ("; the checkpoint is in %s, resume = true goes on from it"):format(self.checkpoint) or ""
-  self.bar:clear()
-  signals.stop(signal, ("training interrupted in epoch %d after step %d%s"):format(self.epoch, self.batch, note))
-end
-
---- The batches of one epoch, from where the run stands.
-function Run:run_epoch()
-  local next_batch, _, _, batches = self.train:batches(self.epoch, self.batch + 1)
-  local _batches <close> = batches
-  self.bar:start(("epoch %d/%d"):format(self.epoch, self.epochs), #self.train, self.batch)
-  while true do
-    local _open <close> = scope.scope()
-    local x, y = next_batch()
-    if not x then break end
-    self:step(x, y)
-    self.bar:update(self.batch, ("loss %.4f"):format(self.sums.loss / self.sums.count), #y)
-    self:heed_signals()
-    if self.checkpoint and system.clock() - self.saved_at > self.checkpoint_every then self:save() end
-  end
-  self.bar:clear()
-end
-
---- Scores on the validation loader, and remembers the weights when they are the best so far.
-function Run:validate(row)
-  if not self.validation then return end
-  local result = train.evaluate(self.net, self.validation)
-  row.validation_loss = result.loss
-  row.validation_accuracy = metrics.accuracy(result.labels, result.predictions)
-  row.validation_balanced = metrics.balanced(result.labels, result.predictions)
-  local best = self.history.best
-  if not best or row.validation_accuracy > self.history[best].validation_accuracy then
-    self.history.best = self.epoch
-    self.best = checkpoint.copy_state(self.net, self.best)
-  end
-end
-
-local columns = { "epoch", "seconds", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy",
-  "validation_balanced" }
-
---- The history as CSV, one row an epoch.
-function train.history_csv(history)
-  local lines = { table.concat(columns, ",") }
-  for _, row in ipairs(history) do
-    local cells = {}
-    for i, name in ipairs(columns) do cells[i] = row[name] and ("%.9g"):format(row[name]) or "" end
-    lines[#lines + 1] = table.concat(cells, ",")
-  end
-  return table.concat(lines, "\n") .. "\n"
-end
-
-function Run:write_log()
-  if not self.log then return end
-  local ok, message = files.write_atomic(self.log, train.history_csv(self.history))
-  if not ok then errors.raise("fit: cannot write the log: %s", message) end
-end
-
-local function percent(share) return share and ("%.2f %%"):format(100 * share) or "-" end
-
-function Run:report(row)
-  if not self.progress then return end
-  local text = ("epoch %d/%d  loss %.4f  accuracy %s"):format(row.epoch, self.epochs, row.loss, percent(row.accuracy))
-  if row.validation_loss then
-    text = text .. ("  |  validation loss %.4f  accuracy %s  balanced %s"):format(row.validation_loss,
-      percent(row.validation_accuracy), percent(row.validation_balanced))
-  end
-  local waited = row.waited / row.seconds
-  print(("%s  |  %.0f images/s%s%s"):format(text, row.count / row.seconds,
-    waited > WAITING_TOLD and (", %.0f %% waiting for data"):format(100 * waited) or "",
-    self.history.best == row.epoch and "  *" or ""))
-  io.stdout:flush()
-end
-
---- Closes the books on the epoch that has just been run.
-function Run:finish_epoch(started, waited)
-  local sums = self.sums
-  local row = {
-    epoch = self.epoch, seconds = system.clock() - started, learning_rate = self.optimizer.lr, count = sums.count,
-    loss = sums.loss / sums.count, accuracy = sums.right / sums.count, waited = (self.train.waited or 0) - waited,
-  }
-  self.history[self.epoch] = row
-  self:validate(row)
-  if self.schedule then self.schedule:step(row.validation_loss or row.loss) end
-  self.epoch, self.batch, self.sums = self.epoch + 1, 0, { loss = 0, right = 0, count = 0 }
-  self:save()
-  self:write_log()
-  self:report(row)
-  if self.on_epoch then self.on_epoch(row, self.net) end
-end
-
---- True when the validation accuracy has not risen for 'patience' epochs.
-function Run:is_stuck()
-  local best = self.history.best
-  return self.patience and best and self.epoch - 1 - best >= self.patience
-end
-
-function Run:save()
-  if not self.checkpoint then return end
-  local ok, message = checkpoint.save(self.checkpoint, self)
-  if not ok then errors.raise("fit: the checkpoint cannot be written: %s", message) end
-  self.saved_at = system.clock()
-end
-
---- Takes up the checkpoint, if there is one.
-function Run:resume_from(path)
-  if not files.look(path) then return end
-  local ok, message = checkpoint.load(path, self)
-  if not ok then errors.raise("fit: cannot resume: %s", message) end
-  if self.progress then
-    print(("going on from %s: epoch %d, after step %d"):format(path, self.epoch, self.batch))
-  end
-end
+train.evaluate, train.score = evaluation.evaluate, evaluation.score
+train.history_csv = require "feral.train.history_csv"
 
 local option_names = {
-  epochs = 10, optimizer = false, loss = false, train = false, validation = false, schedule = false, class_weight = false,
-  smoothing = 0, clip = false, patience = false, restore_best = true, checkpoint = false, checkpoint_every = 300,
-  resume = false, log = false, progress = true, on_epoch = false,
+  epochs = 10, optimizer = false, loss = false, train = false, validation = false, test = false, schedule = false,
+  class_weight = false, smoothing = 0, clip = false, ema = false, metrics = { "accuracy", "balanced" }, select = "accuracy",
+  patience = false, restore_best = true, keep = false, checkpoint = false, checkpoint_every = 300, resume = false,
+  finish = false, settings = {}, participants = false, resume_hint = false, log = false, progress = true, on_epoch = false,
 }
 
-local function default_loss(options)
-  return function(logits, labels)
-    return loss_functions.cross_entropy(logits, labels, { weight = options.class_weight, smoothing = options.smoothing })
+---- What the options mean ----
+
+local function check_epochs(epochs)
+  if math.type(epochs) ~= "integer" or epochs < 1 then
+    errors.raise("fit: epochs must be a whole number from 1, got %s", tostring(epochs))
   end
 end
 
-local function new_run(net, options)
+--- Raises unless the parts of the data are loaders, and the test data others than those that select.
+local function check_parts(o)
+  if not o.train then errors.raise("fit: option 'train' is missing: a loader (data.loader) to train on") end
+  for _, name in ipairs { "train", "validation", "test" } do
+    if o[name] then evaluation.check_loader("fit: " .. name, o[name]) end
+  end
+  for _, name in ipairs { "train", "validation" } do
+    local part = o.test and o[name]
+    if part and (part == o.test or part.set ~= nil and part.set == o.test.set) then
+      errors.raise("fit: test is the data of %s: a score on what training has seen is no score", name)
+    end
+  end
+  if not o.validation and (o.patience or o.select ~= option_names.select) then
+    errors.raise("fit: option '%s' needs option 'validation'", o.patience and "patience" or "select")
+  end
+end
+
+local function check_settings(settings)
+  if type(settings) ~= "table" then errors.raise("fit: settings must be a table, got %s", type(settings)) end
+  for name, value in pairs(settings) do
+    local kind = type(value)
+    if type(name) ~= "string" or kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+      errors.raise("fit: a setting must be a name with a text, number or boolean, got %s = %s", tostring(name), kind)
+    end
+  end
+end
+
+local function default_loss(o)
+  return function(logits, y, batch)
+    return loss_functions.cross_entropy(logits, y,
+      { weight = o.class_weight, smoothing = o.smoothing, sample_weight = batch and batch.weight })
+  end
+end
+
+--- An optimiser from its name, with options or without; or one that is made already.
+local function optimizer_of(o, net)
   local optim = require "feral.optim"
-  local parameters = net:parameters()
-  return setmetatable({
-    net = net, parameters = parameters, train = options.train, validation = options.validation, epochs = options.epochs,
-    optimizer = options.optimizer or optim.SGD(parameters, { lr = 0.01, momentum = 0.9, weight_decay = 1e-4 }),
-    loss = options.loss or default_loss(options), schedule = options.schedule, clip = options.clip,
-    clip_grad_norm = optim.clip_grad_norm, patience = options.patience, checkpoint = options.checkpoint,
-    checkpoint_every = options.checkpoint_every, log = options.log, progress = options.progress,
-    on_epoch = options.on_epoch, history = {}, epoch = 1, batch = 0, sums = { loss = 0, right = 0, count = 0 },
-    saved_at = system.clock(), bar = progress.new(options.progress),
-  }, Run)
+  local given = o.optimizer or { "sgd", lr = 0.01, momentum = 0.9, weight_decay = 1e-4 }
+  if type(given) == "table" and given.params then return given end
+  return optim.new(given, net:parameters())
 end
 
---- Trains a network.
----
----     local history = train.fit(net, { train = loader, validation = loader, epochs = 20, optimizer = optim.SGD(...),
----       checkpoint = "runs/vgg.ckpt", resume = true })
----
---- Options: train (required) and validation: loaders; epochs (10); optimizer (SGD, 0.01, momentum 0.9); loss (cross entropy with
---- class_weight, a tensor of one weight a class, and smoothing); schedule (optim.schedule); clip (largest norm of the
---- gradient); patience (epochs without a better validation accuracy before it stops); restore_best (true: the net ends with
---- the weights of the best validation accuracy); checkpoint (a file, written after each epoch and every checkpoint_every
---- seconds); resume (go on from it if it exists: the result is then what an uninterrupted run gives, bit for bit);
---- log (a CSV file); progress (true); on_epoch (function(row, net)).
---- Ctrl-C and SIGTERM finish the step and write the checkpoint first. Raises when the loss is no number any more.
----@param net Module
----@param options table
----@return table history  a row an epoch (loss, accuracy, validation_loss, validation_accuracy, ...), and best, its number
-function train.fit(net, options)
-  options = errors.check_options("fit", options, option_names)
-  if not options.train then errors.raise("fit: option 'train' is missing: a loader (data.loader) to train on") end
-  check_loader("fit: train", options.train)
-  if options.validation then check_loader("fit: validation", options.validation) end
-  if math.type(options.epochs) ~= "integer" or options.epochs < 1 then
-    errors.raise("fit: epochs must be a whole number from 1, got %s", tostring(options.epochs))
+local function schedule_of(o, optimizer)
+  local schedule = o.schedule
+  if type(schedule) == "function" then schedule = schedule(optimizer) end
+  if not schedule then return nil end
+  if type(schedule) ~= "table" or not schedule.set then
+    errors.raise("fit: schedule must be one of optim.schedule, or function(optimizer) that returns one, got %s", type(schedule))
   end
-  local run = new_run(net, options)
-  if options.resume then run:resume_from(options.checkpoint or errors.raise("fit: resume needs option 'checkpoint'")) end
-  local _held <close> = signals.hold()
-  net:train()
+  if (schedule.inner or schedule).mode == "max" and not o.validation then
+    errors.raise("fit: a plateau with mode = \"max\" looks at the selection, which needs option 'validation'")
+  end
+  return schedule
+end
+
+local function ema_of(o, net)
+  if type(o.ema) ~= "number" then return o.ema or nil end
+  return require("feral.optim").ema(net, o.ema)
+end
+
+--- A function that keeps the best weights, from a path: as a model file.
+local function keeper_of(o)
+  local keep, loader = o.keep, o.train
+  if type(keep) ~= "string" then return keep or nil end
+  if not loader.classes or not loader.preprocessing then
+    errors.raise("fit: keep needs a training loader with classes and preprocessing; else give function(net, row)")
+  end
+  return function(net, row)
+    local card = { epoch = row.epoch, validation_loss = row.validation_loss, selection = row["validation_" .. o.selected] }
+    local made = require("feral.model").new(net, { classes = loader.classes, preprocessing = loader.preprocessing, card = card })
+    return made:save(keep)
+  end
+end
+
+--- What the checkpoint says the training was: the caller's settings, and what can be seen from here.
+local function settings_of(o, optimizer)
+  local settings = { optimizer = optimizer.kind, select = o.validation and o.selected or "nothing", batches = #o.train }
+  if o.train.classes then settings.classes = table.concat(o.train.classes, " ") end
+  for name, value in pairs(o.settings) do settings[name] = value end
+  return settings
+end
+
+local function new_run(net, o)
+  local measured = measures.new(o.metrics, o.select)
+  o.selected = measured.selection.name
+  local optimizer = optimizer_of(o, net)
+  return Run.new {
+    net = net, train = o.train, validation = o.validation or nil, measures = measured, epochs = o.epochs,
+    optimizer = optimizer, schedule = schedule_of(o, optimizer), ema = ema_of(o, net), loss = o.loss or default_loss(o),
+    validation_loss = o.loss or nil, clip = o.clip, clip_grad_norm = require("feral.optim").clip_grad_norm,
+    patience = o.patience, keep = keeper_of(o), checkpoint = o.checkpoint or nil, checkpoint_every = o.checkpoint_every,
+    resume_hint = o.resume_hint, settings = settings_of(o, optimizer), more_participants = o.participants or nil,
+    log = o.log, progress = o.progress, on_epoch = o.on_epoch,
+  }
+end
+
+---- Training ----
+
+--- Takes up the checkpoint where the options ask for it.
+local function resume(run, o)
+  if not (o.resume or o.finish) then return end
+  local word = o.finish and "finish" or "resume"
+  if not run.checkpoint then errors.raise("fit: %s needs option 'checkpoint'", word) end
+  if o.finish and not files.look(run.checkpoint) then
+    errors.raise("fit: finish: there is no checkpoint %s", run.checkpoint)
+  end
+  run:resume()
+  if o.finish and run.validation and not run.best then
+    errors.raise("fit: finish: no epoch has been validated yet (epoch %d, after step %d)", run.epoch, run.batch)
+  end
+end
+
+local function run_epochs(run)
+  run.net:train()
   while run.epoch <= run.epochs and not run:is_stuck() do
     local started, waited = system.clock(), run.train.waited or 0
     run:run_epoch()
     run:finish_epoch(started, waited)
     run:heed_signals()
   end
-  if options.restore_best and run.best then checkpoint.restore_state(net, run.best) end
+end
+
+--- Leaves the network with the weights that the options want, and scores the test data with them.
+local function conclude(run, o)
+  local restored = o.restore_best and run.best
+  if restored then run:restore_best() elseif run.ema then run.ema:swap() end
+  run.net:eval()
+  if not o.test then return end
+  local report = train.score(run.net, o.test, o.test.classes or o.train.classes)
+  run.history.test = report
+  run:say("test, scored once, with the weights of epoch %d%s:\n%s", restored and run.history.best or #run.history,
+    restored and (" (best %s on validation)"):format(o.selected) or "", report)
+end
+
+--- Trains a network. It ends in eval mode.
+---
+---     local history = train.fit(net, { train = loader, validation = loader, test = loader, epochs = 20,
+---       optimizer = { "sgd", lr = 0.1, momentum = 0.9 }, select = "balanced", checkpoint = "runs/vgg.ckpt", resume = true })
+---
+--- Data: train (required), validation and test: loaders, for x, y, batch in loader:batches(epoch, first). Labels y are i32 N, or
+---   soft: f32 N x K; batch is nil or {weight = f32 N, ...}. The weights of the best epoch on validation are selected; test is
+---   scored once, at the end, with these: history.test. Without validation the last weights count.
+--- Learning: epochs (10); optimizer: one of optim's, or its name, or {name, lr = ...} (SGD, 0.01, momentum 0.9); schedule
+---   (optim.schedule's, or function(optimizer) that returns one; a plateau looks at the validation loss, with mode = "max" at the
+---   selection); loss: function(logits, y, batch), also of the validation loss (cross entropy of hard or soft labels, weighted by
+---   batch.weight, with class_weight, a tensor of one weight a class, and smoothing, both of training alone); clip (largest norm
+---   of the gradient); ema: optim.ema(net, decay), or the decay: what is validated, kept and left at the end are the averages.
+--- Measuring: metrics ({"accuracy", "balanced"}): names (accuracy, balanced, macro_f1, loss, log_loss, ece), and name =
+---   function(result) that gives a number, see train.evaluate; select ("accuracy"): what is best, a metric's name, a function, or
+---   {either, "max" or "min"}. Soft labels are scored by their largest class. Of equal epochs the first is best, one with
+---   infinity or NaN never. patience: epochs without a better one before it stops; restore_best (true): the net ends with the
+---   best weights.
+--- Writing: checkpoint: a file, written after each epoch and every checkpoint_every (300) seconds; resume (false): go on from it,
+---   to the same weights as if it had never stopped, bit for bit, or start where there is none; without resume a file that is
+---   there is set aside as <checkpoint>.old. settings: a table of what the training is (batch, seed ...): a checkpoint with
+---   others is refused, as is one of other classes, batches an epoch, kind of optimiser or selection. finish (false): without
+---   training, only what comes after it, with the checkpoint's best weights. keep: a path, or function(net, row): the best
+---   weights as a model file, all the time. participants: {name = object}: what else the checkpoint must hold, see
+---   train/checkpoint.lua (the loader takes part where it has state and load_state). log (a CSV file); progress (true).
+--- Else: on_epoch (function(row, net)); resume_hint: what a stop by a signal says of going on.
+---
+--- Ctrl-C and SIGTERM finish the step and write the checkpoint first. Raises when the loss or weights are no numbers any more;
+--- nothing infinite or NaN is written.
+---@param net Module
+---@param options table
+---@return table history  a row an epoch (loss, accuracy, validation_loss, validation_<metric>, ...); best, its number; metrics,
+---                       their names; select, the name of the selection; test, metrics.report of the test data
+function train.fit(net, options)
+  local o = errors.check_options("fit", options, option_names)
+  check_parts(o)
+  check_epochs(o.epochs)
+  check_settings(o.settings)
+  local run = new_run(net, o)
+  resume(run, o)
+  local _eval <close> = setmetatable({}, { __close = function() net:eval() end })
+  local _held <close> = signals.hold()
+  if not o.finish then run_epochs(run) end
+  conclude(run, o)
   return run.history
 end
 
