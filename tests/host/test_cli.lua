@@ -82,13 +82,93 @@ function T.test_text_for_people()
   lu.assertStrMatches(output, "faces/anger/1.png: %l+ %d+%.%d %%\n")
 end
 
-function T.test_a_split_folder_validates_on_test()
+local function card_of(path) return assert(require("feral.model").load(root .. "/" .. path)).card end
+
+--- The test part must not choose the epoch whose score on it is told.
+function T.test_a_split_folder_chooses_on_a_part_of_train_and_scores_test_once()
   feral "-e 'os.execute [[mkdir both && cp -r faces both/train && cp -r faces both/test && rm -r both/test/anger]]'"
-  local output = feral "train both --net emopy --size 22 --epochs 1 --json"
+  local output = feral "train both --net emopy --size 22 --epochs 2 --select balanced --json --seed 3"
   local result = assert(json.decode(output))
-  lu.assertEquals({ result.count, #result.classes }, { 60, 7 })
+  lu.assertEquals({ result.count, #result.classes, result.part, result.select }, { 60, 7, "test", "balanced" })
+  lu.assertEquals(result.validation.count, 14)
   output = feral "eval model.safetensors both --part test --json"
   lu.assertEquals(json.decode(output).accuracy, result.accuracy)
+  local card = card_of "model.safetensors"
+  lu.assertEquals({ card.accuracy, card.images, card.scored_on }, { result.accuracy, 56, 60 })
+  lu.assertEquals(card.protocol, {
+    split = "0.15 of train, stratified, by seed 3, is validation", seed = 3, selection = "balanced on validation",
+    scored = "on test, once, with the weights of the chosen epoch", train = 56, validation = 14, test = 60,
+  })
+  lu.assertEquals(card.validation.accuracy, result.validation.accuracy)
+end
+
+function T.test_the_three_parts_of_fer2013_are_used_as_they_are()
+  feral "-e 'os.execute [[mkdir all && cp -r faces all/train && cp -r faces all/test && cp -r faces all/private]]'"
+  feral "-e 'os.execute [[rm -r all/test/anger all/private/fear all/private/anger]]'"
+  local result = assert(json.decode((feral "train all --net emopy --size 22 --epochs 1 --json")))
+  lu.assertEquals({ result.count, result.validation.count, card_of("model.safetensors").images }, { 50, 60, 70 })
+  lu.assertStrContains(card_of("model.safetensors").protocol.split, "test/ chooses, private/ scores")
+  result = assert(json.decode((feral "train all --net emopy --size 22 --epochs 1 --json --validation 0.3")))
+  lu.assertEquals({ result.count, result.validation.count }, { 50, 21 })
+end
+
+function T.test_without_validation_the_last_weights_count()
+  local output, errors, code = feral(quick .. "--validation 0 --json")
+  lu.assertEquals({ errors, code }, { "", 0 })
+  local result = assert(json.decode(output))
+  lu.assertEquals({ result.part, result.epochs, result.best_epoch, result.accuracy }, { "none", 2 })
+  local card = card_of "model.safetensors"
+  lu.assertEquals({ card.images, card.protocol.selection }, { 70, "the last epoch" })
+  output = feral(quick .. "--validation 0")
+  lu.assertStrContains(output, "scored not at all: no images were held out\nsaved model.safetensors")
+end
+
+--- Interrupts a training once the file of this name is there; returns what it said.
+local function interrupted(line, name)
+  return program.shell(([[
+    cd %s
+    "$F" %s > out 2>&1 & pid=$!
+    n=0; until [ -s %s ] || [ $n -gt 1500 ]; do sleep 0.02; n=$((n + 1)); done
+    kill -TERM $pid; wait $pid; echo code $?; cat out]]):format(program.quote(root), line, name))
+end
+
+function T.test_a_stopped_training_can_be_made_a_model_as_it_is()
+  local line = "train faces --net emopy --size 22 --batch 16 --epochs 3000 --select macro_f1 --save 'a model'"
+  local output = interrupted(line, "'a model.best'")
+  lu.assertStrContains(output, "code 143\n")
+  local go_on = "feral train faces --save 'a model' --net emopy --epochs 3000 --size 22 --batch 16 --select macro_f1 "
+    .. "--checkpoint 'a model.checkpoint' "
+  lu.assertStrContains(output, "the state is in a model.checkpoint\n")
+  lu.assertStrContains(output, go_on .. "--resume\n")
+  lu.assertStrContains(output, go_on .. "--finish\n")
+  local kept = assert(require("feral.model").load(root .. "/a model.best"))
+  local errors, code
+  output, errors, code = feral(go_on:gsub("^feral ", "") .. "--finish --json")
+  lu.assertEquals({ errors, code }, { "", 0 })
+  local result = assert(json.decode(output))
+  lu.assertTrue(result.best_epoch >= 1 and result.epochs < 3000)
+  local model = assert(require("feral.model").load(root .. "/a model"))
+  lu.assertEquals(model.net:state()[1][2]:tobytes(), kept.net:state()[1][2]:tobytes())
+  lu.assertEquals(model.card.accuracy, result.accuracy)
+  lu.assertNil(files.look(root .. "/a model.checkpoint"))
+  lu.assertNil(files.look(root .. "/a model.best"))
+  _, errors, code = feral(line .. " --finish")
+  lu.assertEquals({ errors, code }, { "feral train: --finish: there is no checkpoint a model.checkpoint\n", 1 })
+end
+
+function T.test_a_checkpoint_is_not_gone_on_from_with_other_settings_nor_written_over()
+  local line = "train faces --net emopy --size 22 --batch 16 --epochs 3000"
+  interrupted(line, "model.safetensors.checkpoint")
+  local before = read "model.safetensors.checkpoint"
+  local _, errors, code = feral "train faces --net emopy --size 22 --batch 8 --lr 0.02 --epochs 3000 --resume"
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(errors, "fit: cannot resume: model.safetensors.checkpoint is of another training: batch was 16, is 8; "
+    .. "batches was 3, is 7; lr was 0.01, is 0.02")
+  lu.assertTrue(read "model.safetensors.checkpoint" == before)
+  _, errors, code = feral(quick)
+  lu.assertEquals({ errors, code },
+    { "the checkpoint of an earlier training is now model.safetensors.checkpoint.old\n", 0 })
+  lu.assertTrue(read "model.safetensors.checkpoint.old" == before)
 end
 
 --- Interrupts a training after its first epoch, goes on from the checkpoint, and expects the model of a training in one go.

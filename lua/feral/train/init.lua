@@ -159,8 +159,8 @@ local function conclude(run, o)
   if not o.test then return end
   local report = train.score(run.net, o.test, o.test.classes or o.train.classes)
   run.history.test = report
-  run:say("test, scored once, with the weights of epoch %d%s:\n%s", restored and run.history.best or #run.history,
-    restored and (" (best %s on validation)"):format(o.selected) or "", report)
+  run:say("test, scored once, with the weights of epoch %d%s: %s", restored and run.history.best or #run.history,
+    restored and (" (best %s on validation)"):format(o.selected) or "", tostring(report):match("[^\n]*$"))
 end
 
 --- Trains a network. It ends in eval mode.
