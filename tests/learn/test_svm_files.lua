@@ -48,19 +48,19 @@ function T.test_a_file_whose_parts_do_not_fit_is_no_model()
   assert(svm.train(tensor(x), y):save(dir / "m"))
   local tensors, metadata = safetensors.load(dir / "m")
   local function load_with(change)
-    local header, parts = json.decode(metadata.feral_svm), {}
-    for name, t in pairs(tensors) do parts[name] = t end
-    change(header, parts)
+    local header, parts = json.decode(metadata.feral_model), {}
+    for name, t in pairs(tensors) do parts[name:sub(3)] = t end
+    change(header.stages[1].settings, parts)
     local list = {}
     for _, name in ipairs { "support", "coef", "bias", "indices", "shift" } do
-      if parts[name] then list[#list + 1] = { name, parts[name] } end
+      if parts[name] then list[#list + 1] = { "1." .. name, parts[name] } end
     end
-    assert(safetensors.save(dir / "n", list, { feral_svm = json.encode(header) }))
+    assert(safetensors.save(dir / "n", list, { feral_model = json.encode(header) }))
     return svm.load(dir / "n")
   end
   lu.assertNotNil(load_with(function() end))
   local changes = {
-    version = function(h) h.version = 2 end, kernel = function(h) h.kernel = "sigmoid" end,
+    kernel = function(h) h.kernel = "sigmoid" end,
     gamma = function(h) h.gamma = "x" end, labels = function(h) h.labels = { 3, 2, 1 } end,
     ["class names"] = function(h) h.classes = { "a" } end, card = function(h) h.card = 1 end,
     features = function(h) h.features = 2.5 end, machines = function(h) h.multiclass = "all" end,
@@ -74,7 +74,12 @@ function T.test_a_file_whose_parts_do_not_fit_is_no_model()
     lu.assertStrContains(message, what)
   end
   assert(safetensors.save(dir / "n", { { "a", tensor { 1 } } }))
-  lu.assertStrContains(select(2, svm.load(dir / "n")), "no SVM")
+  lu.assertStrContains(select(2, svm.load(dir / "n")), "no feral model")
+  local net = feral.nn.Sequential(feral.nn.Flatten(), feral.nn.Linear(4, 2))
+  assert(feral.model.new(net, {
+    classes = { "a", "b" }, preprocessing = { height = 2, width = 2, channels = 1, mean = 0, std = 1 },
+  }):save(dir / "n"))
+  lu.assertStrContains(select(2, svm.load(dir / "n")), "a model, but no SVM in it")
 end
 
 return T

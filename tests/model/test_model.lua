@@ -30,13 +30,17 @@ end
 local function changed(dir, header, tensors)
   local m = small_model()
   assert(m:save(dir / "m"))
-  local list, metadata = m.net:state(), select(2, safetensors.load(dir / "m"))
+  local list, metadata = {}, select(2, safetensors.load(dir / "m"))
+  for i, pair in ipairs(m.net:state()) do list[i] = { "2." .. pair[1], pair[2] } end
   local fields = json.decode(metadata.feral_model)
   if header then fields = header(fields) or fields end
   if tensors then tensors(list) end
   assert(safetensors.save(dir / "bad", list, { feral_model = type(fields) == "string" and fields or json.encode(fields) }))
   return dir / "bad"
 end
+
+--- Of a header, the settings of the network.
+local function network(header) return header.stages[2].settings end
 
 ---- Round trip ----
 
@@ -47,12 +51,15 @@ function T.test_a_saved_model_gives_the_same_scores_to_the_bit()
   assert(m:save(dir / "m.safetensors"))
   local again = assert(model.load(dir / "m.safetensors"))
   local x = check.randn(4, 1, 8, 6)
-  lu.assertEquals(again:logits(x):tobytes(), m:logits(x):tobytes())
+  lu.assertEquals(again:scores_of(x):tobytes(), m:scores_of(x):tobytes())
   lu.assertEquals(again.classes, CLASSES)
   lu.assertEquals(again.preprocessing, SIZES)
   lu.assertEquals(again.card, card)
   lu.assertFalse(again.net.training)
-  lu.assertEquals(tostring(again), "model of 3 classes (anger, happiness, neutral), 315 parameters, images of 1 x 8 x 6")
+  lu.assertEquals(tostring(again), [[
+model of 3 classes (anger, happiness, neutral)
+  1 preprocess: images of 1 x 8 x 6, mean 0.4, std 0.3
+  2 network: Sequential, 315 parameters]])
   assert(again:save(dir / "again"))
   lu.assertTrue(files.read(dir / "again") == files.read(dir / "m.safetensors")) -- the file too
 end
@@ -66,7 +73,7 @@ function T.test_networks_of_all_kinds_are_saved_and_loaded()
     local x = check.randn(2, 1, 48, 48)
     net(x)
     assert(m:save(dir / name))
-    lu.assertEquals(assert(model.load(dir / name)):logits(x):tobytes(), m:logits(x):tobytes(), name)
+    lu.assertEquals(assert(model.load(dir / name)):scores_of(x):tobytes(), m:scores_of(x):tobytes(), name)
   end
 end
 
@@ -78,7 +85,7 @@ function T.test_loading_uses_up_no_random_numbers()
   tensor.manual_seed(9)
   assert(model.load(dir / "m"))
   lu.assertNil((model.load(dir / "none")))
-  lu.assertNil((model.load(changed(dir, function(h) h.architecture.arguments[2].kind = "Nix" end))))
+  lu.assertNil((model.load(changed(dir, function(h) network(h).architecture.arguments[2].kind = "Nix" end))))
   lu.assertEquals(random.state().seed, 9)
   tensor.manual_seed(9)
   assert(model.load(dir / "m"))
@@ -90,7 +97,7 @@ function T.test_saving_while_training_changes_nothing()
   local m = small_model()
   m.net:train()
   local x = check.randn(2, 1, 8, 6)
-  m:logits(x)
+  m:scores_of(x)
   assert(m:save(dir / "m"))
   m.net:walk(function(_, layer) lu.assertTrue(layer.training) end)
   lu.assertNil(m.net:get(5).weight.grad)
@@ -128,7 +135,9 @@ function T.test_damaged_headers_are_named()
   local dir <close> = temporary.folder()
   local cap = tensor.memory().cap
   local function deep(n)
-    return json.encode { version = 1, classes = CLASSES, preprocessing = SIZES, architecture = "@" }:gsub('"@"', function()
+    return json.encode { version = 2, classes = CLASSES, stages = {
+      { kind = "preprocess", settings = SIZES }, { kind = "network", settings = { architecture = "@" } },
+    } }:gsub('"@"', function()
       return ('{"kind":"Sequential","arguments":['):rep(n) .. ("]}"):rep(n)
     end)
   end
@@ -136,30 +145,52 @@ function T.test_damaged_headers_are_named()
     { function() return "{" end, "its model header is damaged: " },
     { function() return "7" end, "its model header is damaged: no object" },
     { function() return "[[[" end, "its model header is damaged: " },
-    { function(h) h.version = 2 end, "a model of version 2, this feral reads 1" },
-    { function(h) h.version = nil end, "a model of version nil, this feral reads 1" },
+    { function(h) h.version = 3 end, "a model of version 3, this feral reads 1 and 2" },
+    { function(h) h.version = nil end, "a model of version nil, this feral reads 1 and 2" },
+    { function(h) h.version = 1 end, "stage 1 (preprocess): preprocessing: height and width must be whole numbers" },
     { function(h) h.classes = "anger" end, "its list of classes is damaged" },
     { function(h) h.classes = {} end, "its list of classes is damaged" },
     { function(h) h.classes = { "a", 3 } end, "its list of classes is damaged" },
     { function(h) h.card = 5 end, "its card is damaged" },
-    { function(h) h.preprocessing = nil end, "preprocessing must be a table, got nil" },
-    { function(h) h.preprocessing.height = 0 end, "preprocessing: height and width must be whole numbers from 1 to 8192" },
-    { function(h) h.preprocessing.channels = 2 end, "preprocessing: channels must be 1 or 3, got 2" },
-    { function(h) h.preprocessing.std = -1 end, "preprocessing: mean must be a number and std one above 0, got 0.4 and -1" },
-    { function(h) h.architecture = nil end, "its architecture is damaged" },
-    { function(h) h.architecture = 5 end, "its architecture is damaged" },
-    { function(h) h.architecture = "x" end, "its architecture is damaged" },
-    { function(h) h.architecture = { load_state = "x", forward = "x", parameter_names = false } end,
-      "its architecture is damaged" },
-    { function(h) h.architecture.kind = "Sequentiel" end, "layer 'Sequentiel' is unknown, did you mean 'Sequential'?" },
-    { function(h) h.architecture.arguments = "x" end, "layer Sequential: its arguments are no list" },
-    { function(h) h.architecture.arguments[5].arguments[2] = 4 end,
-      "load_state: '5.weight' is 3x96, the network expects 4x96" },
-    { function(h) h.architecture.arguments[5].arguments = { 96 } end, "layer Linear: " },
-    { function(h) h.architecture.arguments[5].arguments = { 96000, 96000 } end, "layer Linear: not enough memory" },
-    { function(h) h.architecture.arguments[5] = nil end, "load_state: the network has no tensor '5.bias'" },
+    { function(h) h.classes = nil end, "its classes have no names" },
+    { function(h) h.stages = nil end, "its list of stages is damaged" },
+    { function(h) h.stages = {} end, "its list of stages is damaged" },
+    { function(h) h.stages = "hog" end, "its list of stages is damaged" },
+    { function(h) h.stages[2] = 7 end, "stage 2: its description is damaged" },
+    { function(h) h.stages[2].kind = nil end, "stage 2: its description is damaged" },
+    { function(h) h.stages[2].kind = "networc" end, "stage 2: its kind 'networc' is unknown, did you mean 'network'?" },
+    { function(h) h.stages[2].settings = 5 end, "stage 2 (network): its settings are damaged" },
+    { function(h) h.stages = { h.stages[2], h.stages[1] } end,
+      "stage 1 (network): load_state: there is no tensor '1.weight'" },
+    { function(h) h.stages[2] = nil end, "its tensor '2.1.bias' belongs to no stage" },
+    { function(h) h.stages[3] = h.stages[1] end, "its stages: stage 3 (preprocess: preprocess) cannot stand behind stage 2" },
+    { function(h) h.stages[3] = { kind = "mask", settings = { keep = { "anger", "fear" } } } end,
+      "stage 3 (mask): there is no class 'fear' to keep" },
+    { function(h) h.stages[3] = { kind = "temperature", settings = { temperature = 0 } } end,
+      "stage 3 (temperature): model.stages.temperature: a number above 0 expected, got 0" },
+    { function(h) h.stages[1].settings = nil end, "stage 1 (preprocess): its settings are damaged" },
+    { function(h) h.stages[1].settings.height = 0 end,
+      "stage 1 (preprocess): preprocessing: height and width must be whole numbers from 1 to 8192" },
+    { function(h) h.stages[1].settings.channels = 2 end, "stage 1 (preprocess): preprocessing: channels must be 1 or 3, got 2" },
+    { function(h) h.stages[1].settings.std = -1 end,
+      "stage 1 (preprocess): preprocessing: mean must be a number and std one above 0, got 0.4 and -1" },
+    { function(h) network(h).architecture = nil end, "stage 2 (network): its architecture is damaged" },
+    { function(h) network(h).architecture = 5 end, "stage 2 (network): its architecture is damaged" },
+    { function(h) network(h).architecture = "x" end, "stage 2 (network): its architecture is damaged" },
+    { function(h) network(h).architecture = { load_state = "x", forward = "x", parameter_names = false } end,
+      "stage 2 (network): its architecture is damaged" },
+    { function(h) network(h).architecture.kind = "Sequentiel" end,
+      "stage 2 (network): layer 'Sequentiel' is unknown, did you mean 'Sequential'?" },
+    { function(h) network(h).architecture.arguments = "x" end, "stage 2 (network): layer Sequential: its arguments are no list" },
+    { function(h) network(h).architecture.arguments[5].arguments[2] = 4 end,
+      "stage 2 (network): load_state: '5.weight' is 3x96, the network expects 4x96" },
+    { function(h) network(h).architecture.arguments[5].arguments = { 96 } end, "stage 2 (network): layer Linear: " },
+    { function(h) network(h).architecture.arguments[5].arguments = { 96000, 96000 } end,
+      "stage 2 (network): layer Linear: not enough memory" },
+    { function(h) network(h).architecture.arguments[5] = nil end,
+      "stage 2 (network): load_state: the network has no tensor '5.bias'" },
     { function() return deep(20000) end, "" }, { function() return deep(60) end,
-      "load_state: the network has no tensor '1.bias'" },
+      "stage 2 (network): load_state: the network has no tensor '1.bias'" },
   }
   for i, case in ipairs(cases) do
     local path = changed(dir, case[1])
@@ -168,7 +199,7 @@ function T.test_damaged_headers_are_named()
     lu.assertEquals(message:sub(1, #path + 2 + #case[2]), path .. ": " .. case[2])
   end
   local path = changed(dir, nil, function(list) table.remove(list, 2) end)
-  lu.assertEquals({ model.load(path) }, { nil, path .. ": load_state: there is no tensor '1.bias'" })
+  lu.assertEquals({ model.load(path) }, { nil, path .. ": stage 2 (network): load_state: there is no tensor '1.bias'" })
   assert(safetensors.save(path, { { "a", tensor { 1 } } }))
   lu.assertEquals({ model.load(path) }, { nil, path .. ": tensors, but no feral model" })
   lu.assertEquals({ model.load(dir.path) }, { nil, dir.path .. ": is a directory" })
@@ -179,7 +210,7 @@ function T.test_loading_runs_no_code()
   local dir <close> = temporary.folder()
   for _, name in ipairs { "os.execute", "../../x", "feral.train", "_G", "io", "__index", "forward", "Module", "class" } do
     local m, message = model.load(changed(dir, function(h)
-      h.architecture = { kind = name, arguments = { "touch " .. dir / "ran" } }
+      network(h).architecture = { kind = name, arguments = { "touch " .. dir / "ran" } }
     end))
     lu.assertNil(m)
     lu.assertStrContains(message, ("layer '%s' is unknown"):format(name))
@@ -280,11 +311,36 @@ function T.test_a_network_that_does_not_fit_its_classes_is_named()
   local dir <close> = temporary.folder()
   local path = changed(dir, function(h) h.classes = { "anger", "fear" } end)
   local m = assert(model.load(path))
-  lu.assertStrContains(check.message(m.predict, m, picture(1, 8, 6)), "the network gives 1x3, N x 2 expected for its classes")
-  path = changed(dir, function(h) h.preprocessing.width = 7 end)
+  lu.assertStrContains(check.message(m.predict, m, picture(1, 8, 6)),
+    "model: 2 classes are named (anger, fear), but stage 2 (network) gives 3 scores")
+  path = changed(dir, function(h) h.stages[1].settings.width = 7 end)
   m = assert(model.load(path))
   lu.assertStrContains(check.message(m.predict, m, picture(1, 8, 6)),
     "Linear: input is 1x112, N x 96 expected\n  in layer 5 (Linear)")
+end
+
+function T.test_new_refuses_a_network_that_does_not_fit()
+  local function refused(net, options, message)
+    lu.assertStrContains(check.message(model.new, net, options), message)
+  end
+  local net = small_net()
+  refused(net, { classes = { "anger", "fear" }, preprocessing = SIZES },
+    "model.new: 2 classes are named (anger, fear), but stage 2 (network) gives 3 scores")
+  refused(net, { classes = CLASSES, preprocessing = { height = 8, width = 7, channels = 1, mean = 0, std = 1 } },
+    "model.new: stage 2 (network) does not take 1x1x8x7: Linear: input is 1x112, N x 96 expected")
+  refused(nn.Conv2d(1, 3, 3), { classes = CLASSES, preprocessing = SIZES },
+    "model.new: stage 2 (network) gives 1x3x6x4, N x 3 expected for its classes")
+  lu.assertTrue(net.training) -- trying it out leaves it as it was
+end
+
+function T.test_networks_of_sequences_are_tried_with_sequences()
+  local options = { classes = CLASSES, preprocessing = SIZES }
+  local any = nn.Sequential(nn.ConvLSTM2d(1, 1, 3, { last = true }), nn.Flatten(), nn.Linear(48, 3))
+  lu.assertEquals(model.new(any, options):scores_of(check.randn(2, 5, 1, 8, 6)).shape, { 2, 3 })
+  local five = nn.Sequential(nn.Flatten(), nn.Linear(5 * 48, 3))
+  lu.assertStrContains(check.message(model.new, five, options), "does not take 1x1x8x6")
+  options.frames = 5
+  lu.assertEquals(model.new(five, options):scores_of(check.randn(2, 5, 1, 8, 6)).shape, { 2, 3 })
 end
 
 function T.test_new_says_what_is_missing()
@@ -296,7 +352,7 @@ function T.test_new_says_what_is_missing()
   refused(net, { classes = CLASSES }, "option 'preprocessing' is missing")
   refused(net, { classes = CLASSES, preprocesing = SIZES }, "did you mean 'preprocessing'?")
   refused(net, { classes = "anger", preprocessing = SIZES }, "classes must be a list of names")
-  refused(5, { classes = CLASSES, preprocessing = SIZES }, "a network expected, got number")
+  refused(5, { classes = CLASSES, preprocessing = SIZES }, "a network, an SVM or a list of stages expected, got number")
 end
 
 function T.test_survives_lack_of_memory()

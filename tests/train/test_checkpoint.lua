@@ -78,7 +78,7 @@ function T.test_a_damaged_state_is_refused_before_anything_is_believed()
     lu.assertStrContains(refused(dir, changed(dir, case[1])), case[2], false, i)
   end
   lu.assertStrContains(check.message(fit, dir.path, 2), dir.path .. ": is a directory")
-  local m = feral.model.new(nn.Linear(2, 2), { classes = { "a", "b" }, preprocessing = {
+  local m = feral.model.new(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), { classes = { "a", "b" }, preprocessing = {
     height = 1, width = 2, channels = 1, mean = 0, std = 1,
   } })
   assert(m:save(dir / "model"))

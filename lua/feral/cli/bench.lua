@@ -31,8 +31,10 @@ local function open(values)
   end
   local trained, message = require("feral.model").load(values.model)
   if not trained then return nil, message end
-  local p = trained.preprocessing
-  return { net = trained.net, name = values.model, shape = { p.channels, p.height, p.width }, classes = #trained.classes }
+  if not trained.net or trained.classifier > 2 then
+    return nil, values.model .. ": bench measures networks that see images, this model is none"
+  end
+  return { net = trained.net, name = values.model, shape = { trained:image_size() }, classes = #trained.named }
 end
 
 --- Seconds of the fastest of some calls.

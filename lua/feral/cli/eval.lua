@@ -19,8 +19,10 @@ local eval = {
 
 --- The data to score on, at the size that the model wants.
 local function open(values, trained)
-  local data, p = require "feral.data", trained.preprocessing
-  local options = { size = { p.height, p.width }, channels = p.channels, strict = values.strict }
+  local data = require "feral.data"
+  local channels, height, width = trained:image_size()
+  if not channels then return nil, ("%s: %s"):format(values.model, height) end
+  local options = { size = { height, width }, channels = channels, strict = values.strict }
   if not values.part then return data.folder(values.dir, options) end
   local sets, message = data.fer2013(values.dir, options)
   if not sets then return nil, message end
@@ -66,17 +68,17 @@ function eval.run(values)
   local set
   set, message = open(values, trained)
   if not set then return nil, message end
-  set, message = eval.relabel(set, trained.classes)
-  if not set then return nil, ("%s: %s"):format(values.dir, message) end
-  local data, train, metrics = require "feral.data", require "feral.train", require "feral.train.metrics"
-  local loader = data.loader(set, { batch = values.batch, shuffle = false, preprocessing = trained.preprocessing })
-  local report = train.score(trained.net, loader, trained.classes)
+  local loader = require("feral.data").loader(set, {
+    batch = values.batch, shuffle = false, preprocessing = trained.preprocessing,
+  })
+  local report, problem = trained:evaluate(loader)
+  if not report then return nil, ("%s: %s"):format(values.dir, problem) end
   if values.json then
     local plain = eval.plain(report)
     plain.model, plain.data, plain.skipped = values.model, values.dir, #set.skipped
     print(json.encode(plain))
   else
-    print(metrics.confusion_text(report.confusion, report.classes))
+    print(require("feral.train.metrics").confusion_text(report.confusion, report.classes))
     print(report)
   end
   return true

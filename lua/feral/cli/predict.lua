@@ -35,6 +35,8 @@ end
 function predict.run(values)
   local trained, message = require("feral.model").load(values.model)
   if not trained then return nil, message end
+  local sees, why = trained:image_size()
+  if not sees then return nil, ("%s: %s"):format(values.model, why) end
   local scope = require "feral.core.scope"
   local found, failed = {}, 0
   for i, path in ipairs(values.image) do

@@ -15,8 +15,6 @@ local matmul = require "feral.core.matmul"
 local scope = require "feral.core.scope"
 local system = require "feral.core.system"
 local errors = require "feral.base.errors"
-local json = require "feral.formats.json"
-local safetensors = require "feral.formats.safetensors"
 
 local svm = {}
 
@@ -332,17 +330,32 @@ local plain_fields = {
   "kernel", "multiclass", "features", "C", "gamma", "coef0", "degree", "violation", "unfinished", "labels", "classes", "card",
 }
 
---- Writes the model as safetensors; an old file of that name stays whole until the new one is complete.
----@param path string
----@return boolean|nil, string|nil  true, or nil and a message
-function Model:save(path)
-  local header, tensors = { version = 1 }, {}
-  for _, name in ipairs(plain_fields) do header[name] = self[name] end
+--- True for what svm.train returns.
+function svm.is_model(value) return getmetatable(value) == Model end
+
+--- All of it but the tensors, as plain data: svm.build makes the machine from it and them.
+---@return table
+function Model:describe()
+  local settings = {}
+  for _, name in ipairs(plain_fields) do settings[name] = self[name] end
+  return settings
+end
+
+--- Pairs {name, tensor}.
+---@return table[]
+function Model:state()
+  local tensors = {}
   for _, name in ipairs(tensor_fields) do
     if self[name] then tensors[#tensors + 1] = { name, self[name] } end
   end
-  return safetensors.save(path, tensors, { feral_svm = json.encode(header) })
+  return tensors
 end
+
+--- Writes a model file of this machine alone, which judges features: what feral.model.new { machine } saves. To judge
+--- photographs a model needs the stages before it too.
+---@param path string
+---@return boolean|nil, string|nil  true, or nil and a message
+function Model:save(path) return require("feral.model").new({ self }, { card = self.card }):save(path) end
 
 local function is_number(value) return type(value) == "number" and value - value == 0 end
 
@@ -363,9 +376,8 @@ local function are_names(classes, labels)
   return true
 end
 
---- What is wrong with the header's plain values; nil when nothing is.
-local function check_header(h)
-  if h.version ~= 1 then return ("an SVM of version %s, this feral reads 1"):format(tostring(h.version)) end
+--- What is wrong with the settings; nil when nothing is.
+local function check_settings(h)
   if h.kernel ~= "rbf" and h.kernel ~= "linear" and h.kernel ~= "poly" then return "its kernel is unknown" end
   if h.multiclass ~= "ovo" and h.multiclass ~= "ovr" then return "its machines are of no known kind" end
   for _, name in ipairs { "C", "gamma", "coef0", "violation" } do
@@ -405,23 +417,31 @@ local function check_tensors(h, tensors)
   return wrong
 end
 
---- Reads a model file.
----@param path string
----@return SvmModel|nil, string|nil  or nil and a message
-function svm.load(path)
-  local tensors, metadata = safetensors.load(path)
-  if not tensors then return nil, metadata end
-  if type(metadata.feral_svm) ~= "string" then return nil, ("%s: tensors, but no SVM"):format(path) end
-  local header, message = json.decode(metadata.feral_svm)
-  if type(header) ~= "table" then return nil, ("%s: its header is damaged: %s"):format(path, message or "no object") end
-  local wrong = check_header(header) or check_tensors(header, tensors)
-  if wrong then return nil, ("%s: %s"):format(path, wrong) end
+--- A machine as describe and state gave it.
+---@param settings table                   not believed: it may come from a file
+---@param tensors table<string, Tensor>
+---@return SvmModel|nil, string|nil  or nil and what is wrong
+function svm.build(settings, tensors)
+  local wrong = check_settings(settings) or check_tensors(settings, tensors)
+  if wrong then return nil, wrong end
   local model = setmetatable({}, Model)
-  for _, name in ipairs(plain_fields) do model[name] = header[name] end
+  for _, name in ipairs(plain_fields) do model[name] = settings[name] end
   for _, name in ipairs(tensor_fields) do
     if tensors[name] then model[name] = scope.keep(tensors[name]) end
   end
   return model
+end
+
+--- The machine in a model file.
+---@param path string
+---@return SvmModel|nil, string|nil  or nil and a message
+function svm.load(path)
+  local loaded, message = require("feral.model").load(path)
+  if not loaded then return nil, message end
+  for _, stage in ipairs(loaded.stages) do
+    if stage.machine then return stage.machine end
+  end
+  return nil, ("%s: a model, but no SVM in it"):format(path)
 end
 
 return svm

@@ -1,132 +1,198 @@
---- model.lua: a trained network with all it needs to judge a raw photograph: its classes and its preprocessing.
+--- model.lua: a trained model with all it needs to judge a raw photograph: stages, one after the other, and its classes.
 ---
---- A model file is safetensors. Its header's metadata holds "feral_model": JSON with the architecture (nn.describe), the
---- classes, the preprocessing and a card. Loading builds the network from that description and runs no code.
+---     local m = model.new(net, { classes = set.classes, preprocessing = loader.preprocessing })      -- a network
+---     local m = model.new({ stages.hog { cell = 8 }, machine }, { preprocessing = p })               -- HOG and an SVM
+---     m:predict("photo.png").class    m:save("m.safetensors")    model.load("m.safetensors")
+---
+--- scores, probabilities and predict mean the same for all: scores are N x K, and their softmax are the probabilities. See
+--- help(model.stages) for the kinds of stages, and model/file.lua for the file.
 
-local nn = require "feral.nn"
-local json = require "feral.formats.json"
 local random = require "feral.tensor.random"
-local safetensors = require "feral.formats.safetensors"
 local core = require "feral.core.tensor"
 local create = require "feral.core.create"
-local ops = require "feral.tensor.ops"
-local errors = require "feral.base.errors"
-local preprocess = require "feral.steps.preprocess"
+local index = require "feral.core.index"
+local reduce = require "feral.core.reduce"
+local softmax = require("feral.core.softmax").softmax
 local scope = require "feral.core.scope"
-local compile = require "feral.plan.compile"
+local errors = require "feral.base.errors"
+local loss = require "feral.nn.loss"
+local chain = require "feral.model.chain"
+local file = require "feral.model.file"
+local stages = require "feral.model.stages"
 
-local model = {}
-
-local SLACK = 64 << 20 -- bytes beside the numbers
+local model = { stages = stages }
 
 ---@class Model
----@field net Module
----@field classes string[]
----@field preprocessing table  {height, width, channels, mean, std}
+---@field stages Stage[]
+---@field classes string[]  of the scores
+---@field named string[]    of the scores of the classifier, of which a mask may keep some
+---@field preprocessing Preprocessing|nil  the first stage's; nil for a model of features
+---@field net Module|nil    where the classifier is a network
 ---@field card table  free facts about the model: data, accuracy, settings
 local Model = {}
 Model.__index = Model
 
-local function is_list_of_strings(value)
-  if type(value) ~= "table" or #value == 0 then return false end
-  for key, v in pairs(value) do
-    if math.type(key) ~= "integer" or type(v) ~= "string" then return false end
-  end
-  return true
+local function listed(names) return table.concat(names, ", ") end
+
+local function sizes(t) return table.concat(t.shape, "x") end
+
+---- Making ----
+
+--- A model of stages that fit; nil and what does not.
+local function assemble(list, named, card)
+  local classifier, at = chain.classifier(list)
+  if not classifier then return nil, "no stage classifies" end
+  local classifier_names, message = chain.names({ table.unpack(list, 1, at) }, named)
+  if message then return nil, message end
+  if not classifier_names then return nil, "its classes have no names" end
+  local names
+  names, message = chain.names(list, classifier_names)
+  if message then return nil, message end
+  local first = list[1]
+  return setmetatable({
+    stages = list, named = classifier_names, classes = names, card = card, classifier = at, net = classifier.net,
+    preprocessing = first.role == "preprocess" and first.settings or nil,
+  }, Model)
 end
 
---- Puts a network together with its classes and preprocessing.
----@param net Module
----@param options {classes: string[], preprocessing: table, card: table|nil}
+--- Raises unless a classifier's scores have a column for each of its classes.
+local function check_columns(self, scores, where)
+  if scores:dim() == 2 and scores:size(2) == #self.named then return end
+  local kind = self.stages[self.classifier].kind
+  if scores:dim() == 2 then
+    errors.raise("%s: %d classes are named (%s), but stage %d (%s) gives %d scores", where, #self.named, listed(self.named),
+      self.classifier, kind, scores:size(2))
+  end
+  errors.raise("%s: stage %d (%s) gives %s, N x %d expected for its classes", where, self.classifier, kind, sizes(scores),
+    #self.named)
+end
+
+--- Zeros as the stages behind preprocessing may be given them: images; where these do not fit, short sequences of them.
+local function examples(self, frames)
+  local first = self.stages[1]
+  if first.role ~= "preprocess" then return { { 1, first.inputs } } end
+  local c, h, w = first:size()
+  if frames then return { { 1, frames, c, h, w } } end
+  return { { 1, c, h, w }, { 1, 2, c, h, w } }
+end
+
+--- Sends zeros through the stages. Raises where they do not fit each other or the classes.
+local function try_out(self, frames)
+  local before, problem = random.state(), nil
+  for _, shape in ipairs(examples(self, frames)) do
+    local _open <close> = scope.scope()
+    local x, failed = create.full(shape, 0), nil
+    for i = self.preprocessing and 2 or 1, self.classifier do
+      local fits, y = errors.attempt(self.stages[i].apply, self.stages[i], x)
+      if not fits then
+        failed = ("stage %d (%s) does not take %s: %s"):format(i, self.stages[i].kind, sizes(x), tostring(y))
+        break
+      end
+      x = y
+    end
+    random.set_state(before)
+    if not failed then return check_columns(self, x, "model.new") end
+    problem = problem or failed
+  end
+  errors.raise("model.new: %s", problem)
+end
+
+--- The stages that were given, with that of the option preprocessing in front.
+local function stages_of(what, preprocessing)
+  local one = stages.of(what)
+  if not one and (type(what) ~= "table" or #what == 0) then
+    errors.raise("model.new: a network, an SVM or a list of stages expected, got %s", type(what))
+  end
+  local list = one and { one } or table.move(what, 1, #what, 1, {})
+  if preprocessing then table.insert(list, 1, stages.preprocess(preprocessing)) end
+  return chain.new(list, "model.new")
+end
+
+--- Makes a model: of a network, or of a list of stages, in which networks and SVMs stand for stages.
+---
+--- Options: classes, names in the order of the classifier's scores (an SVM that was trained with names knows them);
+--- preprocessing, a data set's or loader's, for the stage in front (without one the model judges features N x D); card, a
+--- table of free facts; frames, how long the sequences are of a network that takes sequences of that one length.
+---@param what Module|SvmModel|any[]
+---@param options {classes: string[], preprocessing: table, card: table|nil, frames: integer|nil}
 ---@return Model
-function model.new(net, options)
-  options = errors.check_options("model.new", options, { classes = false, preprocessing = false, card = {} })
-  if type(net) ~= "table" or not net.parameter_names then errors.raise("model.new: a network expected, got %s", type(net)) end
-  if not options.classes then errors.raise("model.new: option 'classes' is missing: a list of names") end
-  if not is_list_of_strings(options.classes) then errors.raise("model.new: classes must be a list of names") end
-  if not options.preprocessing then errors.raise("model.new: option 'preprocessing' is missing (a data set's or loader's)") end
-  return setmetatable({
-    net = net, classes = options.classes, card = options.card,
-    preprocessing = preprocess.check(options.preprocessing),
-  }, Model)
+--- Raises when the stages do not fit each other, the preprocessing or the classes: they are tried with zeros.
+function model.new(what, options)
+  options = errors.check_options("model.new", options, { classes = false, preprocessing = false, card = {}, frames = false })
+  local list = stages_of(what, options.preprocessing)
+  if options.classes and not chain.are_names(options.classes) then errors.raise("model.new: classes must be a list of names") end
+  local made, message = assemble(list, options.classes or nil, options.card)
+  if message == "its classes have no names" then errors.raise("model.new: option 'classes' is missing: a list of names") end
+  if not made then errors.raise("model.new: %s", message) end
+  if not made.preprocessing and not list[1].inputs then
+    errors.raise("model.new: option 'preprocessing' is missing (a data set's or loader's)")
+  end
+  try_out(made, options.frames)
+  return made
 end
 
 --- Writes the model. An old file of that name stays whole until the new one is complete.
 ---@param path string
 ---@return boolean|nil, string|nil  true, or nil and a message
-function Model:save(path)
-  local header = {
-    version = 1, architecture = nn.describe(self.net), classes = self.classes, preprocessing = self.preprocessing,
-    card = self.card,
-  }
-  return safetensors.save(path, self.net:state(), { feral_model = json.encode(header) })
-end
+function Model:save(path) return file.write(path, { stages = self.stages, classes = self.named, card = self.card }) end
 
---- The header's parts as model.new takes them, or nil and what is wrong with them.
-local function check_header(text)
-  local header, message = json.decode(text)
-  if type(header) ~= "table" then return nil, "its model header is damaged: " .. (message or "no object") end
-  if header.version ~= 1 then return nil, ("a model of version %s, this feral reads 1"):format(tostring(header.version)) end
-  if not is_list_of_strings(header.classes) then return nil, "its list of classes is damaged" end
-  if header.card ~= nil and type(header.card) ~= "table" then return nil, "its card is damaged" end
-  local fits, preprocessing = errors.attempt(preprocess.check, header.preprocessing)
-  if not fits then return nil, preprocessing end
-  return { architecture = header.architecture, classes = header.classes, preprocessing = preprocessing, card = header.card or {} }
-end
-
---- The network in these tensors. Building it uses up no random numbers of the script that loads it, and no more memory than
---- the tensors call for: a damaged size in the architecture must not ask for all there is.
-local function build(architecture, tensors)
-  local before, memory, bytes = random.state(), scope.memory(), 0
-  for _, t in pairs(tensors) do bytes = bytes + t:numel() * 8 end
-  local enough = memory.live and memory.live + 2 * bytes + SLACK
-  if enough and (memory.cap == 0 or enough < memory.cap) then scope.memory_cap(enough) end
-  local made, net, message = errors.attempt(nn.build, architecture)
-  if enough then scope.memory_cap(memory.cap) end
-  random.set_state(before)
-  if not made then return nil, net end
-  if message or type(net) ~= "table" or not net.parameter_names then return nil, message or "its architecture is damaged" end
-  local fits, problem = errors.attempt(net.load_state, net, tensors)
-  if not fits then return nil, problem end
-  return net:eval()
-end
-
---- Reads a model file.
+--- Reads a model file, of any kind of model.
 ---@param path string
----@return Model|nil, string|nil  the model in eval mode, or nil and a message
+---@return Model|nil, string|nil  networks in eval mode, or nil and a message
 function model.load(path)
-  local tensors, metadata = safetensors.load(path)
-  if not tensors then return nil, metadata end
-  if type(metadata.feral_model) ~= "string" then return nil, ("%s: tensors, but no feral model"):format(path) end
-  local header, message = check_header(metadata.feral_model)
-  if not header then return nil, ("%s: %s"):format(path, message) end
-  local net, problem = build(header.architecture, tensors)
-  if not net then return nil, ("%s: %s"):format(path, problem) end
-  return setmetatable({
-    net = net, classes = header.classes, preprocessing = header.preprocessing, card = header.card,
-  }, Model)
+  local parts, message = file.read(path)
+  if not parts then return nil, message end
+  local made, problem = assemble(parts.stages, parts.classes, parts.card)
+  if not made then return nil, ("%s: %s"):format(path, problem) end
+  return made
 end
 
---- Class scores before softmax of a batch that is preprocessed already.
----@param x Tensor  N x C x H x W
----@return Tensor   N x classes
-function Model:logits(x)
-  self.predictor = self.predictor or compile.predictor(self.net)
-  local out = self.predictor(x)
-  if out:dim() ~= 2 or out:size(2) ~= #self.classes then
-    errors.raise("model: the network gives %s, N x %d expected for its classes", table.concat(out.shape, "x"), #self.classes)
+---- Judging ----
+
+--- Of an image as its stages see it; nil and why where the model judges features.
+---@return integer|nil channels, integer|string height, integer width
+function Model:image_size()
+  if not self.preprocessing then return nil, "this model judges features, not images: it has no stage that preprocesses" end
+  return self.stages[1]:size()
+end
+
+--- Scores of what is preprocessed already: N x C x H x W as loaders give it, or features N x D for a model without
+--- preprocessing. No gradients; networks compute in eval mode. What a score is depends on the classifier: a network's logit,
+--- an SVM's decision values or votes, the logarithm of a probability for an ensemble and for neighbours.
+---@param x Tensor
+---@return Tensor  N x classes
+function Model:scores_of(x)
+  local open <close> = scope.scope()
+  for i = self.preprocessing and 2 or 1, #self.stages do
+    x = self.stages[i]:apply(x)
+    if i == self.classifier then check_columns(self, x, "model") end
   end
-  return out
+  return open:leave(x)
 end
 
---- Probabilities of the classes for raw images.
+function Model:logits() errors.raise("model: logits(x) is called scores_of(x), since not only networks have scores") end
+
+--- Scores of raw images; see scores_of.
 ---@param images Tensor|string|table  a u8 image C x H x W, a path, or a list of them
 ---@return Tensor|nil, string|nil     N x classes, or nil and a message when an image cannot be read
-function Model:probabilities(images)
+function Model:scores(images)
+  local sees, why = self:image_size()
+  if not sees then errors.raise("model: %s; scores_of(features)", why) end
   if core.is_tensor(images) or type(images) == "string" then images = { images } end
-  local batch, message = preprocess.batch(images, self.preprocessing)
+  local open <close> = scope.scope()
+  local batch, message = self.stages[1]:apply(images)
   if not batch then return nil, message end
-  return ops.softmax(self:logits(batch), 2)
+  return open:leave(self:scores_of(batch))
+end
+
+--- Probabilities of the classes for raw images: the softmax of the scores. An SVM's are no estimates of how often it is right;
+--- see calibrate.
+---@param images Tensor|string|table  as for scores
+---@return Tensor|nil, string|nil     N x classes, or nil and a message when an image cannot be read
+function Model:probabilities(images)
+  local scores, message = self:scores(images)
+  if not scores then return nil, message end
+  return softmax(scores, 2)
 end
 
 ---@class Prediction
@@ -136,7 +202,7 @@ end
 ---@field probabilities number[]  of all classes, in the order of model.classes
 
 --- Says what is on raw images.
----@param images Tensor|string|table  as for probabilities
+---@param images Tensor|string|table  as for scores
 ---@return Prediction|Prediction[]|nil, string|nil  one for one image, a list for a list; nil and a message on failure
 function Model:predict(images)
   local single = core.is_tensor(images) or type(images) == "string"
@@ -153,10 +219,137 @@ function Model:predict(images)
   return single and found[1] or found
 end
 
+---- Judging a data set ----
+
+local function check_loader(loader)
+  if type(loader) == "table" and loader.batches then return end
+  errors.raise("model: a loader (data.loader) expected, got %s", type(loader) == "table" and "another table" or type(loader))
+end
+
+--- What f makes of a loader's batches, one below the other, and their labels.
+local function over(loader, f)
+  check_loader(loader)
+  local open <close> = scope.scope()
+  local next_batch, _, _, batches = loader:batches(0)
+  local _batches <close> = batches
+  local parts, labels = {}, {}
+  while true do
+    local inner <close> = scope.scope()
+    local x, y = next_batch()
+    if not x then break end
+    table.move(create.totable(y), 1, #y, #labels + 1, labels)
+    parts[#parts + 1] = inner:leave(f(x))
+  end
+  return open:leave(index.cat(parts, 1), create.from_table(labels, "i32"))
+end
+
+--- Features of a loader's samples by the stages that a model will have before its classifier: to train that on what it will
+--- then see.
+---@param list any[]     stages without a classifier, as stages.hog { cell = 8 }
+---@param loader Loader  its preprocessing is then the model's
+---@return Tensor x      N x D
+---@return Tensor y      i32 N, labels
+function model.features(list, loader)
+  if stages.is_stage(list) then list = { list } end
+  if type(list) ~= "table" or #list == 0 then errors.raise("model.features: a list of stages expected, got %s", type(list)) end
+  list = chain.new(list, "model.features")
+  for i, stage in ipairs(list) do
+    if stage.role ~= "feature" then errors.raise("model.features: stage %d (%s) gives no features", i, stage.kind) end
+  end
+  return over(loader, function(x) return chain.apply(list, x) end)
+end
+
+--- Raises where a loader's batches are not what this model's preprocessing gives.
+local function check_preprocessing(self, loader)
+  check_loader(loader)
+  local theirs = loader.preprocessing
+  if theirs and self.preprocessing and not self.stages[1]:equals(theirs) then
+    errors.raise("model: the loader preprocesses otherwise than the model (%s), the model to %s; give data.loader the option "
+      .. "preprocessing = model.preprocessing", stages.preprocess(theirs):text(), self.stages[1]:text())
+  end
+end
+
+--- Scores of a loader's samples.
+---@param loader Loader
+---@return Tensor scores  N x classes
+---@return Tensor labels  i32 N, as the loader numbers its classes
+--- Raises when the loader preprocesses otherwise than the model.
+function Model:scores_on(loader)
+  check_preprocessing(self, loader)
+  return over(loader, function(x) return self:scores_of(x) end)
+end
+
+--- The model's numbers of a data set's classes; nil and the class that it does not know.
+local function numbers_of(self, names)
+  local number_of, map = {}, {}
+  for i, name in ipairs(self.classes) do number_of[name] = i end
+  for i, name in ipairs(names or self.classes) do
+    map[i] = number_of[name]
+    if not map[i] then
+      return nil, ("the data's class '%s' is none of the model's%s (it knows %s)"):format(name,
+        errors.hint(name, self.classes), listed(self.classes))
+    end
+  end
+  return map
+end
+
+--- Scores of a loader's samples and labels by the model's numbers; nil and the class that it does not know.
+local function judge(self, loader)
+  check_preprocessing(self, loader)
+  local map, message = numbers_of(self, loader.classes)
+  if not map then return nil, message end
+  local scores, given = self:scores_on(loader)
+  local labels = create.totable(given)
+  for i, label in ipairs(labels) do labels[i] = map[label] end
+  return scores, create.from_table(labels, "i32")
+end
+
+--- True when the softmax of the scores is meant as probabilities: not that of an SVM which nothing has calibrated.
+local function is_probabilistic(self)
+  for _, stage in ipairs(self.stages) do
+    if stage.likelihood or stage.role == "calibrate" then return true end
+  end
+  return false
+end
+
+--- Scores the model on a data set, whose classes may be numbered otherwise or be fewer.
+---@param loader Loader
+---@return Report|nil, string|nil  metrics.report's, and loss, the mean cross entropy, where probabilities are meant as such;
+---  nil and a message when the data have a class that the model does not know
+--- Raises when the loader preprocesses otherwise than the model.
+function Model:evaluate(loader)
+  local metrics = require "feral.train.metrics"
+  local _open <close> = scope.scope()
+  local scores, labels = judge(self, loader)
+  if not scores then return nil, labels end
+  local _, best = reduce.max(scores, 2)
+  local report = metrics.report(metrics.confusion(labels, best, #self.classes), self.classes)
+  if is_probabilistic(self) then report.loss = loss.cross_entropy(scores, labels):item() end
+  return report
+end
+
+--- The same model with a temperature behind its classifier, fitted to samples that it was not trained on. What it predicts
+--- stays; its probabilities come near how often it is right.
+---@param loader Loader
+---@return Model|nil, string|nil  nil and a message as for evaluate
+function Model:calibrate(loader)
+  local list = {}
+  for _, stage in ipairs(self.stages) do
+    if stage.role ~= "calibrate" then list[#list + 1] = stage end
+  end
+  local plain = assemble(list, self.named, self.card)
+  local _open <close> = scope.scope()
+  local scores, labels = judge(plain, loader)
+  if not scores then return nil, labels end
+  table.insert(list, plain.classifier + 1, stages.temperature.fit(scores, labels))
+  return assemble(list, self.named, self.card)
+end
+
+--- Its classes, and a line for each stage.
 function Model:__tostring()
-  local p = self.preprocessing
-  return ("model of %d classes (%s), %s parameters, images of %d x %d x %d"):format(#self.classes,
-    table.concat(self.classes, ", "), self.net:num_parameters(true), p.channels, p.height, p.width)
+  local lines = { ("model of %d classes (%s)"):format(#self.classes, listed(self.classes)) }
+  for i, stage in ipairs(self.stages) do lines[i + 1] = ("  %d %s"):format(i, tostring(stage)) end
+  return table.concat(lines, "\n")
 end
 
 return model
