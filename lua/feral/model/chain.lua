@@ -8,27 +8,34 @@ local chain = {}
 local rank = {}
 for i, role in ipairs(stages.roles) do rank[role] = i end
 
---- A list of stages from a list of what is or stands for them.
+--- Stages from a list of what is or stands for them.
 ---@param list any[]
 ---@param where string  whom the messages name
 ---@return Stage[]
---- Raises for what is no stage, and for a wrong order.
-function chain.new(list, where)
+--- Raises for what is no stage.
+function chain.wrap(list, where)
   local made = {}
   for i, value in ipairs(list) do
-    local stage = stages.of(value)
-    if not stage then
-      errors.raise("%s: part %d is no stage, network or SVM but a %s (stages: %s)", where, i, type(value),
-        table.concat(stages.kinds(), ", "))
-    end
-    local before = made[i - 1]
-    if before and (rank[before.role] > rank[stage.role] or (before.role == stage.role and stage.role ~= "feature")) then
+    made[i] = stages.of(value) or errors.raise("%s: part %d is no stage, network or SVM but a %s (stages: %s)", where, i,
+      type(value), table.concat(stages.kinds(), ", "))
+  end
+  return made
+end
+
+--- The same, and in an order in which stages can stand.
+---@param list any[]
+---@param where string
+---@return Stage[]
+function chain.new(list, where)
+  list = chain.wrap(list, where)
+  for i = 2, #list do
+    local before, stage = list[i - 1], list[i]
+    if rank[before.role] > rank[stage.role] or (before.role == stage.role and stage.role ~= "feature") then
       errors.raise("%s: stage %d (%s: %s) cannot stand behind stage %d (%s: %s); the order is %s, each once but for features",
         where, i, stage.kind, stage.role, i - 1, before.kind, before.role, table.concat(stages.roles, ", "))
     end
-    made[i] = stage
   end
-  return made
+  return list
 end
 
 --- The stage that classifies, and where it stands; nil where none does.
@@ -115,6 +122,16 @@ function chain.split(tensors, count)
   return of_part, stray
 end
 
+--- The first name of a tensor that the stage does not have; nil where there is none.
+local function unknown_tensor(stage, tensors)
+  local known, first = {}, nil
+  for _, pair in ipairs(stage:state()) do known[pair[1]] = true end
+  for name in pairs(tensors) do
+    if not known[name] and (not first or name < first) then first = name end
+  end
+  return first
+end
+
 --- The stage, or nil and a message that goes on from "stage 2".
 local function build_stage(described, tensors)
   if type(described) ~= "table" or type(described.kind) ~= "string" then return nil, ": its description is damaged" end
@@ -127,6 +144,8 @@ local function build_stage(described, tensors)
   if type(described.settings) ~= "table" then return nil, (" (%s): its settings are damaged"):format(kind) end
   local stage, message = class.build(described.settings, tensors)
   if not stage then return nil, (" (%s): %s"):format(kind, message) end
+  local stray = unknown_tensor(stage, tensors)
+  if stray then return nil, (" (%s): it has no tensor '%s'"):format(kind, stray) end
   return stage
 end
 

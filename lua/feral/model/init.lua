@@ -103,7 +103,7 @@ local function stages_of(what, preprocessing)
   if not one and (type(what) ~= "table" or #what == 0) then
     errors.raise("model.new: a network, an SVM or a list of stages expected, got %s", type(what))
   end
-  local list = one and { one } or table.move(what, 1, #what, 1, {})
+  local list = one and { one } or chain.wrap(what, "model.new")
   if preprocessing then table.insert(list, 1, stages.preprocess(preprocessing)) end
   return chain.new(list, "model.new")
 end
@@ -264,7 +264,7 @@ local function check_preprocessing(self, loader)
   check_loader(loader)
   local theirs = loader.preprocessing
   if theirs and self.preprocessing and not self.stages[1]:equals(theirs) then
-    errors.raise("model: the loader preprocesses otherwise than the model (%s), the model to %s; give data.loader the option "
+    errors.raise("model: the loader preprocesses otherwise (%s) than the model (%s); give data.loader the option "
       .. "preprocessing = model.preprocessing", stages.preprocess(theirs):text(), self.stages[1]:text())
   end
 end
