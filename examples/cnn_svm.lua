@@ -1,13 +1,13 @@
 -- Features of a trained network into an SVM, beside the network's own head.
 --
---   ./feral examples/cnn_svm.lua DIR [--epochs 3] [--seed 1] [--model FILE] [--limit N]
+--   ./feral examples/cnn_svm.lua DIR [--epochs 3] [--seed 1] [--model FILE] [--limit N] [--save FILE]
 --
 -- DIR is as for fer2013.lua. Without --model a small network is trained first. --limit takes the first N training images
 -- (in an order drawn from the seed), for a quick look.
 
 local feral = require "feral"
-local data, nn, nets, optim, train = feral.data, feral.nn, feral.nets, feral.optim, feral.train
-local svm, metrics, tensor = feral.svm, feral.metrics, feral.tensor
+local data, nets, optim, train = feral.data, feral.nets, feral.optim, feral.train
+local model, svm, tensor = feral.model, feral.svm, feral.tensor
 
 local options = feral.args.read(arg, {
   usage = "feral examples/cnn_svm.lua DIR [options]",
@@ -18,6 +18,7 @@ local options = feral.args.read(arg, {
     { "seed", value = "N", type = "integer", default = 1, about = "of weights and order" },
     { "model", value = "FILE", about = "a network trained before, instead of training one" },
     { "limit", value = "N", type = "integer", least = 100, about = "train on so many images only" },
+    { "save", value = "FILE", about = "where the network's features and the SVM go" },
   },
 })
 tensor.manual_seed(options.seed)
@@ -29,38 +30,38 @@ if options.limit and options.limit < #train_set then
 end
 
 -- The network: one that was trained before, or one trained now.
-local net
+local net, preprocessing
 if options.model then
-  net = assert(feral.model.load(options.model)).net
+  local trained = assert(model.load(options.model))
+  net, preprocessing = trained.net, trained.preprocessing
+  assert(net, options.model .. ": no network")
 else
   net = nets.vgg(#train_set.classes, { widths = { 16, 32, 64, 128 }, dense = 128 })
-  train.fit(net, {
-    train = data.loader(train_set, {
-      batch = 64, seed = options.seed, augment = feral.augment.new { mirror = 0.5, shift = 0.1 },
-    }),
-    epochs = options.epochs, optimizer = optim.Adam(net:parameters(), { lr = 1e-3 }),
+  local loader = data.loader(train_set, {
+    batch = 64, seed = options.seed, augment = feral.augment.new { mirror = 0.5, shift = 0.1 },
   })
+  preprocessing = loader.preprocessing
+  train.fit(net, { train = loader, epochs = options.epochs, optimizer = optim.Adam(net:parameters(), { lr = 1e-3 }) })
 end
+
+local function in_order(set) return data.loader(set, { batch = 128, shuffle = false, preprocessing = preprocessing }) end
 
 -- Its body: all layers but the last, so an image becomes the vector that the last layer would have judged.
-local layers = {}
-for i = 1, #net.child_names - 1 do layers[i] = net:get(i) end
-local body = nn.Sequential(table.unpack(layers)):eval()
-
-local function features(set)
-  local parts = {}
-  for x in data.loader(set, { batch = 128, shuffle = false }):batches(0) do
-    parts[#parts + 1] = tensor.tidy(function() return feral.autograd.no_grad(body, x) end)
-  end
-  return tensor.cat(parts, 1)
-end
-
-local train_x, test_x = features(train_set), features(test_set)
-print(("features: %d numbers an image"):format(train_x:size(2)))
-local machine = svm.train(train_x, train_set.labels, { kernel = "rbf", C = 1 })
+local body = model.stages.cnn(net, -1)
+local x, y = model.features({ body }, in_order(train_set))
+print(("features: %d numbers an image"):format(x:size(2)))
+local machine = svm.train(x, y, { kernel = "rbf", C = 1, classes = train_set.classes })
 print(machine)
 
-local head = train.score(net, data.loader(test_set, { batch = 128, shuffle = false }), test_set.classes)
-local by_svm = metrics.report(metrics.confusion(test_set.labels, machine:predict(test_x), #test_set.classes), test_set.classes)
-print(("the network's own head: %.2f %% (balanced %.2f %%)"):format(100 * head.accuracy, 100 * head.balanced))
-print(("an RBF SVM on its features: %.2f %% (balanced %.2f %%)"):format(100 * by_svm.accuracy, 100 * by_svm.balanced))
+-- Two models that share all but the judge.
+local own_head = model.new(net, { classes = train_set.classes, preprocessing = preprocessing })
+local by_svm = model.new({ body, machine }, { preprocessing = preprocessing })
+for _, pair in ipairs { { "the network's own head", own_head }, { "an RBF SVM on its features", by_svm } } do
+  local report = assert(pair[2]:evaluate(in_order(test_set)))
+  print(("%s: %.2f %% (balanced %.2f %%)"):format(pair[1], 100 * report.accuracy, 100 * report.balanced))
+end
+
+if options.save then
+  assert(by_svm:save(options.save))
+  print("saved " .. options.save)
+end

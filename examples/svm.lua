@@ -5,7 +5,7 @@
 -- DIR is as for fer2013.lua. --limit takes N training images (drawn from the seed), for a quick look.
 
 local feral = require "feral"
-local data, feature, svm, metrics, tensor = feral.data, feral.feature, feral.svm, feral.metrics, feral.tensor
+local data, model, svm, metrics, tensor = feral.data, feral.model, feral.svm, feral.metrics, feral.tensor
 
 local options = feral.args.read(arg, {
   usage = "feral examples/svm.lua DIR [options]",
@@ -29,20 +29,24 @@ end
 print(train)
 
 -- An image becomes the directions of its edges, counted over cells of 8 x 8 pixels: 900 numbers for 48 x 48.
-local hog = { cell = 8, block = 16, stride = 8, bins = 9 }
-local train_x, test_x = feature.hog(train.images, hog), feature.hog(test.images, hog)
+local loader = data.loader(train, { batch = 256, shuffle = false, mean = 0, std = 1 })
+local hog = model.stages.hog { cell = 8, block = 16, stride = 8, bins = 9 }
+local x, y = model.features({ hog }, loader)
 
 -- One machine for each pair of classes; with the RBF kernel each judges a face by its likeness to training faces.
-local model = svm.train(train_x, train.labels, {
-  kernel = options.kernel, C = options.C, classes = train.classes, card = { feature = "hog", hog = hog },
-})
-print(model)
+local machine = svm.train(x, y, { kernel = options.kernel, C = options.C, classes = train.classes })
 
-local counts = metrics.confusion(test.labels, model:predict(test_x), #test.classes)
-print(metrics.confusion_text(counts, test.classes))
-print(metrics.report(counts, test.classes))
+-- Together they judge photographs: feral predict FILE photo.png, feral eval FILE DIR.
+local faces = model.new({ hog, machine }, { preprocessing = loader.preprocessing })
+print(faces)
+local report = assert(faces:evaluate(data.loader(test, {
+  batch = 256, shuffle = false, preprocessing = loader.preprocessing,
+})))
+print(metrics.confusion_text(report.confusion, report.classes))
+print(report)
 
 if options.save then
-  assert(model:save(options.save))
+  faces.card = { data = options.dir, accuracy = report.accuracy, balanced = report.balanced, images = #train }
+  assert(faces:save(options.save))
   print("saved " .. options.save)
 end

@@ -108,24 +108,62 @@ function T.test_fer2013_gives_the_same_bytes_whatever_happens()
   lu.assertTrue(files.read(dir / "resumed") == whole, "after a kill")
 end
 
+--- What feral eval says of a model and the folder's test part.
+local function evaluate(path)
+  local scores, errors, code = program.shell(('"$F" eval %s %s/test --json'):format(path, faces_dir()))
+  lu.assertEquals({ code, errors }, { 0, "" })
+  return assert(json.decode(scores))
+end
+
 function T.test_svm()
   local dir <close> = temporary.folder()
-  local output = run("svm", ("%s --save %s"):format(faces_dir(), dir / "s"))
+  local path = dir / "s"
+  local output = run("svm", ("%s --save %s"):format(faces_dir(), path))
   lu.assertTrue(percent(output, "\naccuracy") > 60)
-  lu.assertStrContains(output, "SVM: rbf (C 10")
-  lu.assertStrContains(output, "saved " .. dir / "s")
-  lu.assertEquals(#assert(feral.svm.load(dir / "s")).classes, 7)
+  lu.assertStrContains(output, "svm: rbf (C 10")
+  lu.assertStrContains(output, "saved " .. path)
+  lu.assertEquals(("%.2f"):format(100 * evaluate(path).accuracy), ("%.2f"):format(percent(output, "\naccuracy")))
+  local photo = faces_dir() .. "/test/happiness/4.png"
+  local said, errors, code = program.shell(('"$F" predict %s %s --top 1'):format(path, photo))
+  lu.assertEquals({ code, errors }, { 0, "" })
+  lu.assertStrMatches(said, photo:gsub("%p", "%%%0") .. ": %l+ [%d.]+ %%\n")
   output = run("svm", faces_dir() .. " --kernel linear --C 0.1 --limit 140")
   lu.assertStrContains(output, "140 images of 1 x 48 x 48")
-  lu.assertStrContains(output, "SVM: linear")
+  lu.assertStrContains(output, "svm: linear")
 end
 
 function T.test_cnn_svm()
-  local output = run("cnn_svm", faces_dir() .. " --epochs 2 --limit 140")
+  local dir <close> = temporary.folder()
+  local output = run("cnn_svm", ("%s --epochs 2 --limit 140 --save %s"):format(faces_dir(), dir / "s"))
   lu.assertStrContains(output, "epoch 2/2")
   lu.assertStrContains(output, "features: 128 numbers an image")
   percent(output, "the network's own head:")
-  percent(output, "an RBF SVM on its features:")
+  lu.assertEquals(("%.2f"):format(100 * evaluate(dir / "s").accuracy),
+    ("%.2f"):format(percent(output, "an RBF SVM on its features:")))
+end
+
+--- Each kind of model is scored by its script, by the verb eval and picture by picture by the verb predict.
+function T.test_stages()
+  local dir <close> = temporary.folder()
+  local output = run("stages", "--count 350 --epochs 2 --out " .. dir / "a/b")
+  for _, name in ipairs { "hog_svm", "projection", "ensemble" } do
+    local path = dir / "a/b/" .. name .. ".safetensors"
+    local before, after = output:match(name
+      .. "%.safetensors: model.-([%d.]+) %% of the unseen faces are right; loaded again ([%d.]+)")
+    lu.assertEquals(before, after, name)
+    local scores, errors, code = program.shell(('"$F" eval %s %s --json'):format(path, dir / "a/b/faces"))
+    lu.assertEquals({ code, errors }, { 0, "" })
+    scores = assert(json.decode(scores))
+    lu.assertEquals({ scores.count, ("%.2f"):format(100 * scores.accuracy) }, { 210, before })
+    lu.assertTrue(scores.accuracy > 0.2, name) -- chance is 14
+    local said = program.shell(('"$F" predict %s %s/*/*.png --json'):format(path, dir / "a/b/faces"))
+    local right = 0
+    for _, prediction in ipairs(assert(json.decode(said)).predictions) do
+      if prediction.image:find("/" .. prediction.class .. "/", 1, true) then right = right + 1 end
+    end
+    lu.assertEquals(right, scores.right)
+  end
+  percent(output, "and calibrated")
 end
 
 function T.test_sequence()
