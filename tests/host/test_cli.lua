@@ -245,6 +245,27 @@ function T.test_bench_measures_networks_and_models()
   check_refused("bench --net emopy --size 12", 1, "feral bench: nets.emopy: images of 12 pixels are too small\n")
 end
 
+--- An SVM of bands in three directions, over HOG and over features alone, as files were before models had stages.
+function T.test_verbs_take_models_that_are_no_networks()
+  for _, name in ipairs { "svm_hog_v1", "svm_v1" } do
+    local bytes = assert(files.read(("tests/model/old/%s.safetensors"):format(name)))
+    assert(files.write_atomic(root .. "/" .. name, bytes))
+  end
+  local output, errors, code = feral "predict svm_hog_v1 faces/anger/1.png --top 3"
+  lu.assertEquals({ errors, code }, { "", 0 })
+  lu.assertStrMatches(output, "faces/anger/1.png: %l+ %d+%.%d %%, %l+ %d+%.%d %%, %l+ %d+%.%d %%\n")
+  feral "-e 'os.execute [[mkdir -p three && cp -r faces/anger faces/happiness faces/neutral three]]'"
+  output, errors, code = feral "eval svm_hog_v1 three --json"
+  lu.assertEquals({ errors, code }, { "", 0 })
+  lu.assertEquals({ json.decode(output).count, json.decode(output).loss }, { 30 })
+  for _, line in ipairs { "predict svm_v1 faces/anger/1.png", "eval svm_v1 three" } do
+    check_refused(line, 1, ("feral %s: svm_v1: this model judges features, not images: it has no stage that preprocesses\n")
+      :format(line:match("%l+")))
+  end
+  check_refused("bench --model svm_hog_v1", 1,
+    "feral bench: svm_hog_v1: bench measures networks that see images, this model is none\n")
+end
+
 function T.test_each_verb_has_help()
   for _, verb in ipairs { "train", "eval", "predict", "bench" } do
     local output, errors, code = feral(verb .. " --help")

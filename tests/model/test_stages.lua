@@ -131,6 +131,22 @@ function T.test_a_file_with_any_byte_of_its_header_changed_loads_or_is_refused()
   end
 end
 
+function T.test_old_files_with_a_byte_changed_load_or_are_refused()
+  local dir <close> = temporary.folder()
+  for _, name in ipairs { "network_v1", "svm_hog_v1", "svm_v1" } do
+    local bytes = files.read(("tests/model/old/%s.safetensors"):format(name))
+    for place = 9, string.unpack("<I8", bytes) + 8, 2 do
+      local _open <close> = tensor.scope()
+      local changed = bytes:sub(1, place - 1) .. (place % 4 == 1 and "9" or "\"") .. bytes:sub(place + 1)
+      local m, message = model.load(temporary.write(dir / "x", changed))
+      lu.assertTrue(m ~= nil or message:sub(1, #(dir / "x") + 2) == dir / "x: ", message)
+    end
+  end
+  local bytes = files.read("tests/model/old/svm_v1.safetensors")
+  temporary.write(dir / "x", (bytes:gsub('\\"version\\":1', '\\"version\\":2')))
+  lu.assertEquals({ model.load(dir / "x") }, { nil, dir / "x: an SVM of version 2, this feral reads 1" })
+end
+
 --- The message with which a file is refused whose header 'change' has changed.
 local function refusal(m, change)
   local dir <close> = temporary.folder()
@@ -222,6 +238,7 @@ function T.test_an_ensemble_averages_probabilities()
   local a, b, images = linear_net(), linear_net(), probes()
   local both = new { stages.ensemble { a, b } }
   local mean = (new(a):probabilities(images) + new(b):probabilities(images)) / 2
+  check.close(both:scores(images):exp(), mean, 1e-5) -- a score is the logarithm of a probability
   check.close(both:probabilities(images), mean, 1e-5)
   local whole = new { stages.ensemble { new(a), new(b) } } -- models give their stages
   lu.assertEquals(whole:scores(images):tobytes(), both:scores(images):tobytes())
@@ -255,7 +272,10 @@ function T.test_a_networks_first_layers_are_features()
   local expected = nn.Sequential(net:get(1), net:get(2)):eval()(x):reshape(2, -1)
   check.close(stages.cnn(net, 2):apply(x), expected, 1e-5)
   check.close(stages.cnn(net, -2):apply(x), expected, 1e-5)
+  lu.assertEquals(stages.cnn(net, -1):apply(x).shape, { 2, 392 })
   lu.assertEquals(stages.cnn(net):apply(x).shape, { 2, 3 })
+  lu.assertStrContains(check.message(stages.cnn, net, 5), "model.stages.cnn: layers is 5, the network has 4")
+  lu.assertStrContains(check.message(stages.cnn, nn.Flatten(), 1), "only a Sequential has first layers, got Flatten")
 end
 
 ---- Putting together ----
@@ -384,7 +404,9 @@ function T.test_an_svms_softmax_has_no_loss_until_it_is_calibrated()
   local report = m:evaluate(loader())
   lu.assertTrue(report.accuracy > 0.8)
   lu.assertNil(report.loss)
+  lu.assertNil(new({ stages.ensemble { m, linear_net() } }):evaluate(loader()).loss)
   local calibrated = assert(m:calibrate(loader()))
+  lu.assertNotNil(new({ stages.ensemble { calibrated, linear_net() } }):evaluate(loader()).loss)
   local after = calibrated:evaluate(loader())
   lu.assertEquals(after.confusion, report.confusion)
   local function loss_at(t)

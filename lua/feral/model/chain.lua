@@ -46,6 +46,14 @@ function chain.classifier(list)
   end
 end
 
+--- True when the softmax of the scores is meant as probabilities: not that of an SVM which nothing has calibrated.
+function chain.is_probabilistic(list)
+  for _, stage in ipairs(list) do
+    if stage.likelihood or stage.role == "calibrate" then return true end
+  end
+  return false
+end
+
 --- Applies the stages from 'first' (1) on.
 ---@param list Stage[]
 ---@param x Tensor

@@ -50,9 +50,10 @@ end
 local function side_of(hog, features)
   if type(hog) ~= "table" then return nil end
   local cell, block, stride, bins = hog.cell or 8, hog.block or 16, hog.stride or 8, hog.bins or 9
-  for _, n in ipairs { cell, block, stride, bins, features } do
+  for _, n in ipairs { features or 0, cell, block, stride, bins } do
     if math.type(n) ~= "integer" or n < 1 then return nil end
   end
+  if block < cell then return nil end
   local blocks = features / ((block // cell) ^ 2 * bins)
   local along = math.tointeger(math.sqrt(blocks))
   return along and along >= 1 and block + (along - 1) * stride

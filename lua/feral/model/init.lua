@@ -304,14 +304,6 @@ local function judge(self, loader)
   return scores, create.from_table(labels, "i32")
 end
 
---- True when the softmax of the scores is meant as probabilities: not that of an SVM which nothing has calibrated.
-local function is_probabilistic(self)
-  for _, stage in ipairs(self.stages) do
-    if stage.likelihood or stage.role == "calibrate" then return true end
-  end
-  return false
-end
-
 --- Scores the model on a data set, whose classes may be numbered otherwise or be fewer.
 ---@param loader Loader
 ---@return Report|nil, string|nil  metrics.report's, and loss, the mean cross entropy, where probabilities are meant as such;
@@ -324,7 +316,7 @@ function Model:evaluate(loader)
   if not scores then return nil, labels end
   local _, best = reduce.max(scores, 2)
   local report = metrics.report(metrics.confusion(labels, best, #self.classes), self.classes)
-  if is_probabilistic(self) then report.loss = loss.cross_entropy(scores, labels):item() end
+  if chain.is_probabilistic(self.stages) then report.loss = loss.cross_entropy(scores, labels):item() end
   return report
 end
 

@@ -11,8 +11,6 @@ local errors = require "feral.base.errors"
 ---@field members {stages: Stage[], classes: string[]|nil}[]  stages with a classifier, and its classes where they have names
 local Ensemble = stages.class("ensemble", "classify")
 
-Ensemble.likelihood = true
-
 local LEAST = 1e-37 -- a probability that is 0 to rounding must have a logarithm
 
 local function is_model(value) return type(value) == "table" and value.scores_of ~= nil end
@@ -57,8 +55,11 @@ function Ensemble:init(members)
       stages.of(members) and "one alone" or type(members))
   end
   check_preprocessing(members)
-  self.members = {}
-  for i, value in ipairs(members) do self.members[i] = new_member(value, i) end
+  self.members, self.likelihood = {}, true
+  for i, value in ipairs(members) do
+    self.members[i] = new_member(value, i)
+    self.likelihood = self.likelihood and chain.is_probabilistic(self.members[i].stages)
+  end
   self.inputs = self.members[1].stages[1].inputs
 end
 
