@@ -7,11 +7,13 @@
 #define MODULES(X) \
   X(tensor) \
   X(scope) \
+  X(strings) \
   X(create) \
   X(view) \
   X(arith) \
   X(reduce) \
   X(index) \
+  X(rows) \
   X(matmul) \
   X(activation) \
   X(softmax) \
