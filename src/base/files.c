@@ -32,6 +32,14 @@ const char *files_size(const char *path, size_t *size) {
   return kind == FILE_REGULAR ? NULL : "is not a regular file";
 }
 
+void files_version(const char *path, int64_t version[2]) {
+  struct stat s;
+  version[0] = version[1] = 0;
+  if (stat(path, &s) != 0) return;
+  version[0] = (int64_t)s.st_size;
+  version[1] = (int64_t)s.st_mtim.tv_sec * 1000000000 + (int64_t)s.st_mtim.tv_nsec;
+}
+
 static const char *read_all(int file, size_t offset, char *data, size_t size) {
   while (size > 0) {
     ssize_t count = pread(file, data, size, (off_t)offset);

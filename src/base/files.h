@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef enum FileKind { FILE_REGULAR, FILE_DIRECTORY, FILE_OTHER } FileKind;
 
@@ -16,6 +17,9 @@ const char *files_look(const char *path, FileKind *kind, size_t *size);
 
 /* As files_look, but anything other than a regular file is an error: the size of what files_read can read. */
 const char *files_size(const char *path, size_t *size);
+
+/* The file's size and the time of its last change in nanoseconds; zeros where it cannot be looked at. */
+void files_version(const char *path, int64_t version[2]);
 
 /* Bytes offset .. offset + size - 1 of a regular file; an error where the file ends before. */
 const char *files_read(const char *path, size_t offset, void *data, size_t size);

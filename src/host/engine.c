@@ -28,6 +28,7 @@
   X(draw) \
   X(face_draw) \
   X(pixel_text) \
+  X(source) \
   X(conv2d) \
   X(optim) \
   X(lstm) \

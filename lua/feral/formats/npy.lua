@@ -20,6 +20,19 @@ local kinds = { -- how numbers are stored -> the dtype they get here; files.read
   f4 = real, f8 = real, u1 = "u8", b1 = "u8", i1 = whole, i2 = whole, u2 = whole, i4 = whole, u4 = whole, i8 = whole, u8 = whole,
 }
 
+--- The bytes before the numbers of an array, row-major.
+---@param dtype string  "f32", "f64", "u8" or "i32"
+---@param shape integer[]
+---@return string
+function npy.header(dtype, shape)
+  local sizes = {}
+  for i, size in ipairs(shape) do sizes[i] = size .. "," .. (i < #shape and " " or "") end
+  local header = ("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }"):format(written_as[dtype],
+    #shape > 1 and table.concat(sizes):sub(1, -2) or table.concat(sizes))
+  header = header .. (" "):rep(-(#header + 11) % 64) .. "\n" -- the numbers begin at a multiple of 64
+  return MAGIC .. "\1\0" .. string.pack("<s2", header)
+end
+
 --- Writes a tensor; an old file of that name stays whole until the new one is complete. Reals are written as <f4 (as <f8 by
 --- the build whose reals are doubles), u8 as |u1, i32 as <i4.
 ---@param path string
@@ -27,12 +40,7 @@ local kinds = { -- how numbers are stored -> the dtype they get here; files.read
 ---@return boolean|nil, string|nil  true, or nil and a message
 function npy.save(path, t)
   if not core.is_tensor(t) then errors.raise("save: a tensor expected, got %s", type(t)) end
-  local sizes = {}
-  for i, size in ipairs(t.shape) do sizes[i] = size .. "," .. (i < t:dim() and " " or "") end
-  local header = ("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }"):format(written_as[t.dtype],
-    t:dim() > 1 and table.concat(sizes):sub(1, -2) or table.concat(sizes))
-  header = header .. (" "):rep(-(#header + 11) % 64) .. "\n" -- the numbers begin at a multiple of 64
-  return files.write_atomic(path, { MAGIC .. "\1\0" .. string.pack("<s2", header), t })
+  return files.write_atomic(path, { npy.header(t.dtype, t.shape), t })
 end
 
 ---- The header: { 'name': value, ... } with strings, True, False and tuples of whole numbers as values ----
@@ -167,15 +175,25 @@ local function read_numbers(path, array, start)
   return view.contiguous(view.permute(t, order))
 end
 
+--- What a file says of its array, without the numbers.
+---@param path string
+---@return {name: string, shape: integer[], fortran: boolean}|nil  name: how a number is stored ("u1", "f4" ...)
+---@return integer|string  the byte at which the numbers begin; or "path: what is wrong"
+function npy.look(path)
+  local text, start, length = read_header(path)
+  if not text then return nil, start end
+  local array, message = check_header(text, length)
+  if not array then return fail(path, "%s", message) end
+  return array, start
+end
+
 --- Reads an array of real numbers (f4, f8: the tensor is f32), bytes and booleans (u1, b1: u8) or whole numbers (i1, i2, i4, i8,
 --- u2, u4, u8: i32, where each must fit), row-major or column-major.
 ---@param path string
 ---@return Tensor|nil, string|nil  the tensor, or nil and "path: what is wrong"
 function npy.load(path)
-  local text, start, length = read_header(path)
-  if not text then return nil, start end
-  local array, message = check_header(text, length)
-  if not array then return fail(path, "%s", message) end
+  local array, start = npy.look(path)
+  if not array then return nil, start end
   return read_numbers(path, array, start)
 end
 

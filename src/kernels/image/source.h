@@ -3,7 +3,8 @@
 **
 ** A source numbers its samples from 0. A sample is one image, or a sequence of them (its frames). 'fetch' may be called
 ** by any thread at any time, several at once with a scratch of their own each, and never by way of Lua. A new kind of
-** source (memory, mapped file, files, drawn faces ...) is one such table of functions.
+** source (memory, cache, files, drawn faces ...) is one such table of functions and a struct that begins with a Source.
+** src/tensor/sources.h says how Lua holds one.
 */
 #ifndef FERAL_SOURCE_H
 #define FERAL_SOURCE_H
@@ -32,6 +33,9 @@ typedef struct SourceKind {
 
   /* How many frames sample i has; NULL where all have s->frames. */
   long (*frames)(const Source *s, long i);
+
+  /* Gives back what is not memory (an open file); NULL where there is nothing. Once, when no thread fetches any more. */
+  void (*close)(Source *s);
 } SourceKind;
 
 /* What all sources begin with. height, width, channels: of every image, or 0 where they differ from image to image;
@@ -39,6 +43,7 @@ typedef struct SourceKind {
 struct Source {
   const SourceKind *kind;
   long count, frames; /* frames: of every sample (1: single images), or the most that one has where they differ */
+  bool sequential;    /* samples are sequences, be they of one frame */
   long height, width, channels;
   long most_pixels;
   size_t scratch; /* bytes that fetch needs */
