@@ -32,11 +32,12 @@ local function csv(path, options)
   local next_line, message = rows.lines(path)
   if not next_line then return nil, message end
   local first, head = next_line()
-  if not first then return nil, path .. ": the file is empty" end
+  if not first then return nil, head or path .. ": the file is empty" end
   local columns, wrong = rows.columns(head, { o.path, o.label })
   if not columns then return nil, ("%s:%d: %s"):format(path, first, wrong) end
   local samples, classes = {}, {}
-  for number, line in next_line do
+  for number, line in rows.rest(next_line) do
+    if not number then return nil, line end
     local sample, fault = sample_of(line, columns, root, o.map)
     local where = ("%s:%d"):format(path, number)
     if sample then

@@ -36,10 +36,11 @@ local function for_rows(path, each)
   local next_line, message = csv.lines(path)
   if not next_line then return nil, message end
   local first, head = next_line()
-  if not first then return nil, path .. ": the file is empty" end
+  if not first then return nil, head or path .. ": the file is empty" end
   local columns, wrong = csv.columns(head, { "emotion", "Usage", "pixels" })
   if not columns then return nil, ("%s:%d: %s"):format(path, first, wrong) end
-  for number, line in next_line do
+  for number, line in csv.rest(next_line) do
+    if not number then return nil, line end
     local emotion, usage, pixels = row_cells(line, columns)
     local fault
     if not emotion then

@@ -41,7 +41,8 @@ end
 
 --- The lines of a file without their ends, from line 1 on; empty ones are left out.
 ---@param path string
----@return (fun(): integer|nil, string|nil)|nil  line number and text, one at a time
+---@return (fun(): integer|nil, string|nil)|nil  line number and text, one at a time; nil at the end; nil and "path: what is
+---   wrong" where the file cannot be read on
 ---@return string|nil  message
 function csv.lines(path)
   local file, message = io.open(path, "r")
@@ -49,16 +50,31 @@ function csv.lines(path)
   local number = 0
   return function()
     while true do
-      local line = file:read("l")
+      local line, wrong = file:read("l")
       if not line then
         file:close()
-        return nil
+        return nil, wrong and ("%s: %s"):format(path, wrong)
       end
       number = number + 1
       if number == 1 then line = line:gsub("^\xEF\xBB\xBF", "") end
       if line:byte(-1) == 13 then line = line:sub(1, -2) end -- the carriage return of Windows' files
       if line:find("%S") then return number, line end
     end
+  end
+end
+
+--- The lines that are left, for a loop that must hear of a file that cannot be read on: for number, line in csv.rest(next_line)
+--- gives false and the message then, and ends.
+---@param next_line function  from csv.lines
+---@return fun(): integer|false|nil, string|nil
+function csv.rest(next_line)
+  local ended = false
+  return function()
+    if ended then return nil end
+    local number, line = next_line()
+    ended = number == nil
+    if number == nil and line then return false, line end
+    return number, line
   end
 end
 
