@@ -80,7 +80,8 @@ function T.test_put_mark_repeated()
   lu.assertEquals(rows.mark(out, tensor({ 3, 1, 2, 4 }, "i32"), 3, 2):totable(), { 1, 2, 3, 3 })
   lu.assertEquals(rows.repeated(tensor({ 0, 2, 1 }, "i32")):totable(), { 2, 2, 3 })
   lu.assertNil(rows.repeated(tensor({ 0, 0 }, "i32")))
-  lu.assertStrContains(check.message(rows.put, wide, tensor({ 1, 2 }, "i32"), tensor { { 1, 2 } }), "rows: 1x2 values for 2 places")
+  lu.assertStrContains(check.message(rows.put, wide, tensor({ 1, 2 }, "i32"), tensor { { 1, 2 } }),
+    "rows: 1x2 values for 2 places")
   lu.assertStrContains(check.message(rows.put, out, tensor({ 5 }, "i32"), 1), "rows: place 5 (element 1) is outside of 1..4")
 end
 

@@ -49,13 +49,13 @@ end
 function T.test_subset_takes_paths_along()
   local set = data.set { images = tensor.zeros({ 3, 1, 2, 2 }, "u8"), labels = { 1, 1, 1 }, classes = { "x" },
     paths = { "one", "two", "three" } }
-  lu.assertEquals(set:subset({ 3, 1 }).paths, { "three", "one" })
+  lu.assertEquals(set:subset({ 3, 1 }).paths:totable(), { "three", "one" })
 end
 
 function T.test_subset_messages()
   local set = numbered({ 1, 1 }, { "a" })
   lu.assertStrContains(check.message(set.subset, set, {}), "subset: no sample is left")
-  lu.assertStrContains(check.message(set.subset, set, { 3 }), "index_select: position 3 (element 1) is outside of 1..2")
+  lu.assertStrContains(check.message(set.subset, set, { 3 }), "subset: position 3 (element 1) is outside of 1..2")
   lu.assertStrContains(check.message(set.subset, set, "all"), "subset: a list of numbers or a function expected, got string")
 end
 
@@ -127,6 +127,77 @@ function T.test_what_a_set_refuses()
   lu.assertStrContains(message { images = images, labels = { 1, 1 }, classes = {} }, "classes must be a list of names")
   lu.assertStrContains(message { images = images, labels = { 1, 1 }, classes = { "a" }, paths = { "x" } },
     "2 images but 1 paths")
+end
+
+--- What could not be read is known of all sets that come of one.
+function T.test_skipped_and_steps_go_along()
+  local steps = { { name = "gray" } }
+  local set = data.set { images = tensor.zeros({ 6, 1, 2, 2 }, "u8"), labels = { 1, 2, 1, 2, 1, 2 }, classes = { "a", "b" },
+    skipped = { "x: broken" }, steps = steps }
+  local first, second = set:split(0.5)
+  local fold = set:kfold(2)[1]
+  local sets = { set, set:subset { 1 }, set:map_labels { a = "c" }, set:map_labels { a = false }, first, second, fold.train,
+    fold.test, set:shuffle(), set:balance(), set:concat(set), first:concat(second) }
+  for i, one in ipairs(sets) do
+    lu.assertEquals(one.skipped, { "x: broken" }, i)
+    lu.assertEquals(one.steps, steps)
+  end
+end
+
+function T.test_subset_by_a_mask()
+  local set = numbered({ 1, 2, 1, 2, 1 }, { "a", "b" })
+  lu.assertEquals(numbers_in(set:subset(tensor({ 0, 1, 0, 0, 1 }, "u8"))), { 2, 5 })
+  lu.assertStrContains(check.message(set.subset, set, tensor({ 1, 0 }, "u8")), "subset: a mask of 5 bytes expected, got 2")
+  lu.assertStrContains(check.message(set.subset, set, tensor({ 0, 0, 0, 0, 0 }, "u8")), "subset: no sample is left")
+end
+
+function T.test_subsets_share_the_pixels()
+  local set = data.set { images = tensor.zeros({ 100, 1, 100, 100 }, "u8"), labels = tensor.full({ 100 }, 1, "i32"),
+    classes = { "a" } }
+  collectgarbage()
+  collectgarbage()
+  local before = tensor.memory().live
+  local parts = {}
+  for i = 1, 50 do parts[i] = set:subset { i, i + 1 }:shuffle() end
+  collectgarbage()
+  collectgarbage()
+  lu.assertTrue(tensor.memory().live - before < 100000)
+  lu.assertIs(parts[7].source, set.source)
+  lu.assertIs(set.images, rawget(set, "stored"))
+end
+
+function T.test_one_image_of_a_set()
+  local set = numbered({ 1, 2, 1 }, { "a", "b" }):subset { 3, 1 }
+  lu.assertEquals(set:image(1):item(), 3)
+  lu.assertEquals(set:image(2).shape, { 1, 1, 1 })
+  lu.assertStrContains(check.message(set.image, set, 3), "image: row 3 is outside of 1..2")
+end
+
+function T.test_one_sample()
+  local one = numbered({ 1 }, { "a" })
+  lu.assertEquals({ #one, one:counts(), numbers_in(one:subset { 1 }), numbers_in(one:shuffle()) }, { 1, { 1 }, { 1 }, { 1 } })
+  lu.assertEquals(numbers_in(one:balance(3)), { 1, 1, 1 })
+  lu.assertStrContains(check.message(one.kfold, one, 2), "kfold: 2 folds of 1 samples")
+end
+
+function T.test_a_set_over_a_source()
+  local source = numbered({ 1, 2, 1 }, { "a", "b" }).source
+  local set = data.set { source = source, labels = { 2, 2, 1 }, classes = { "a", "b" } }
+  lu.assertEquals(numbers_in(set), { 1, 2, 3 })
+  lu.assertStrContains(check.message(data.set, { source = source, labels = { 1 }, classes = { "a" } }),
+    "one for each of the 3 images")
+end
+
+function T.test_survives_lack_of_memory()
+  local set = numbered({ 1, 2, 1, 2, 2, 1 }, { "a", "b" })
+  set:add_column("subject", { "x", "y", "z", "x", "y", "z" })
+  check.survives_lack_of_memory(function()
+    local _open <close> = tensor.scope()
+    set:split(0.5)
+    set:kfold(2, { by = "subject" })
+    set:balance():concat(set:shuffle():map_labels { a = false })
+    set:subset({ 2, 1 }):add_column("more", { "u", "v" }):gather()
+  end)
 end
 
 function T.test_a_set_outlives_the_scope_it_was_made_in()

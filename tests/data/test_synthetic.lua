@@ -1,6 +1,7 @@
 local lu = require "luaunit"
 local feral = require "feral"
 local check = require "check"
+local threads = require "threads"
 local draw = require "feral.core.face_draw"
 local data, face, tensor = feral.data, feral.face, feral.tensor
 
@@ -115,6 +116,44 @@ function T.test_options_are_checked()
   lu.assertStrContains(message { sequences = 1 }, "data.synthetic: sequences is the number of frames, 2 or more")
   lu.assertStrContains(message { task = "age" }, "data.synthetic: task 'age' is unknown: expression or direction")
   lu.assertStrContains(message { task = "direction", sequences = 4, classes = { "neutral" } }, "a neutral face does not move")
+end
+
+---- Drawn when they are wanted ----
+
+function T.test_faces_drawn_later_are_those_in_memory()
+  for _, options in ipairs {
+    { count = 300, size = 16, seed = 3 }, { count = 1, size = 9 },
+    { count = 70, size = 16, sequences = 5 }, { count = 4, size = 16, sequences = 3, task = "direction" },
+  } do
+    local memory = data.synthetic(options)
+    options.keep = "drawn"
+    local drawn = data.synthetic(options)
+    lu.assertEquals(drawn.images.shape, memory.images.shape)
+    lu.assertTrue(drawn.images:tobytes() == memory.images:tobytes())
+    lu.assertEquals(drawn.labels:totable(), memory.labels:totable())
+    lu.assertEquals(drawn.classes, memory.classes)
+  end
+  lu.assertStrContains(check.message(data.synthetic, { keep = "files" }),
+    'data.synthetic: keep must be "memory" or "drawn", got files')
+end
+
+function T.test_faces_drawn_later_take_no_memory_for_pixels()
+  local function live()
+    collectgarbage()
+    collectgarbage()
+    return tensor.memory().live
+  end
+  local before = live()
+  local set = data.synthetic { count = 300, size = 200, keep = "drawn" }
+  lu.assertTrue(live() - before < 300 * 500)
+  lu.assertStrContains(tostring(set), "300 images of 1 x 200 x 200 (drawn on demand), 7 classes")
+end
+
+function T.test_the_number_of_threads_does_not_matter_to_faces_drawn_later()
+  local script = [[
+    local data = require("feral").data
+    print((data.synthetic { count = 60, size = 24, keep = "drawn" }).images:tobytes():byte(1, 20000))]]
+  lu.assertEquals(threads.run(1, script), threads.run(3, script))
 end
 
 ---- Sequences ----

@@ -4,6 +4,7 @@ local files = require "feral.core.files"
 local pixel_text = require "feral.core.pixel_text"
 local create = require "feral.core.create"
 local csv = require "feral.formats.csv"
+local builder = require "feral.data.builder"
 local folder = require "feral.data.folder"
 local new_set = require "feral.data.set"
 
@@ -11,6 +12,9 @@ local SIDE = 48
 
 --- The CSV's labels 0 to 6, in its order, which is the house's.
 local classes = { "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral" }
+
+--- What a photograph needs to look like these.
+local steps = { { name = "gray" }, { name = "resize", height = SIDE, width = SIDE } }
 
 --- The CSV's Usage and what the sets are called here.
 local parts = { Training = "train", PublicTest = "test", PrivateTest = "private" }
@@ -64,17 +68,19 @@ local function from_csv(path)
   if not ok then return nil, message end
   if not next(count) then return nil, path .. ": no rows below the head" end
   for _, part in ipairs(part_order) do
-    if count[part] then images[part], labels[part] = create.empty({ count[part], 1, SIDE, SIDE }, "u8"), {} end
+    if count[part] then images[part], labels[part] = create.empty({ count[part], 1, SIDE, SIDE }, "u8"), builder.numbers "i32" end
   end
   ok, message = for_rows(path, function(part, label, pixels)
     local of_part = labels[part]
-    of_part[#of_part + 1] = label
-    return select(2, pixel_text.parse(pixels, images[part], #of_part))
+    of_part:add(label)
+    return select(2, pixel_text.parse(pixels, images[part], of_part.count))
   end)
   if not ok then return nil, message end
   local sets = {}
   for _, part in ipairs(part_order) do
-    if count[part] then sets[part] = new_set { images = images[part], labels = labels[part], classes = classes } end
+    if count[part] then
+      sets[part] = new_set { images = images[part], labels = labels[part]:finish(), classes = classes, steps = steps }
+    end
   end
   return sets
 end

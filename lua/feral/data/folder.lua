@@ -4,23 +4,7 @@ local files = require "feral.core.files"
 local emotions = require "feral.data.emotions"
 local reader = require "feral.data.reader"
 
-local DEPTH_MOST = 8 -- a link to a folder above it must not lead on for ever
-
---- The image files under a folder, sorted; or nil and a message.
-local function image_files(dir, found, depth)
-  local names, kinds = files.list(dir)
-  if not names then return nil, kinds end
-  for _, name in ipairs(names) do
-    local path = dir .. "/" .. name
-    if kinds[name] == "directory" and depth < DEPTH_MOST then
-      local ok, message = image_files(path, found, depth + 1)
-      if not ok then return nil, message end
-    elseif kinds[name] ~= "directory" and reader.is_image(name) then
-      found[#found + 1] = path
-    end
-  end
-  return found
-end
+local DEPTH_MOST <const> = 8 -- a link to a folder above it must not lead on for ever
 
 local splits = { train = true, test = true, val = true, valid = true, validation = true, private = true }
 
@@ -48,16 +32,16 @@ local function class_folders(dir)
   return folders
 end
 
---- Collects the samples of one class folder.
-local function add_class(dir, name, samples, classes, o)
+--- Adds the samples of one class folder.
+local function add_class(dir, name, listing, o)
   local path = dir .. "/" .. name
-  local found, message = image_files(path, {}, 1)
-  if found and #found == 0 then message = path .. ": no images in this class folder" end
+  local count, message = listing.files:add_files(path, reader.endings, DEPTH_MOST - 1)
+  if count == 0 then message = path .. ": no images in this class folder" end
   if message and o.strict then return nil, message end
   if message then o.report(message) end
   local class = emotions.class_of(name, o.map)
-  classes[#classes + 1] = class
-  for _, file in ipairs(found or {}) do samples[#samples + 1] = { class = class, path = file, files = { file } } end
+  listing:class(class)
+  if count and count > 0 then listing:add(class, count) end
   return true
 end
 
@@ -67,7 +51,10 @@ end
 ---
 --- Options: size (48, or {height, width}): what images are resized to; channels (1 gray, or 3); map (folder name -> class,
 --- default data.emotions.spellings); strict (false): the first image that cannot be read is an error, where otherwise it is
---- reported, counted in set.skipped and left out; report (a function of a message, default: to standard error); progress (true).
+--- reported, counted in set.skipped and left out; report (a function of a message, default: to standard error); progress
+--- (true); keep ("memory"): where the pixels are. "files" reads each file when it is needed (of those that break later a batch
+--- says so), "cache" decodes all once to a file, which later calls use as long as the images are the same. size = false, with
+--- keep = "files": images at their own sizes. cache: the path of that file (a hidden one in the folder).
 ---@param dir string
 ---@param options table|nil
 ---@return Set|nil
@@ -76,12 +63,12 @@ local function folder(dir, options)
   local o = reader.check("data.folder", options)
   local folders, message = class_folders(dir)
   if not folders then return nil, message end
-  local samples, classes = {}, {}
+  local listing = reader.listing()
   for _, name in ipairs(folders) do
-    local ok, wrong = add_class(dir, name, samples, classes, o)
+    local ok, wrong = add_class(dir, name, listing, o)
     if not ok then return nil, wrong end
   end
-  return reader.read(dir, samples, classes, o)
+  return reader.read(dir, listing, o)
 end
 
 return folder

@@ -2,6 +2,7 @@
 
 local files = require "feral.core.files"
 local emotions = require "feral.data.emotions"
+local builder = require "feral.data.builder"
 local reader = require "feral.data.reader"
 local errors = require "feral.base.errors"
 
@@ -35,32 +36,35 @@ local function look_into(dir)
   return in_order(folders), in_order(images)
 end
 
---- 'count' of the frames, evenly spaced from the first to the last; some of them twice where there are too few.
-local function spread(dir, frames, count)
-  local chosen = {}
-  for k = 1, count do
-    local at = count == 1 and 1 or 1 + math.floor((k - 1) * (#frames - 1) / (count - 1) + 0.5)
-    chosen[k] = dir .. "/" .. frames[at]
+--- Adds 'count' of the frames to a list, evenly spaced from the first to the last, some of them twice where there are too few;
+--- all frames once where count is false.
+local function add_frames(list, dir, frames, count)
+  for k = 1, count or #frames do
+    local at = k
+    if count then at = count == 1 and 1 or 1 + math.floor((k - 1) * (#frames - 1) / (count - 1) + 0.5) end
+    list:add(dir .. "/" .. frames[at])
   end
-  return chosen
 end
 
 --- Adds a sequence; returns nil and a message where the folder has no frames.
-local function add_sequence(dir, class, samples, count)
+local function add_sequence(dir, class, listing, count)
   local folders, frames = look_into(dir)
   if not folders then return nil, frames end
   if #frames == 0 then return nil, dir .. ": no images in this sequence" end
-  samples[#samples + 1] = { class = class, path = dir, files = spread(dir, frames, count) }
+  add_frames(listing.files, dir, frames, count)
+  listing.paths:add(dir)
+  listing:add(class)
+  listing.lengths:add(count or #frames)
   return true
 end
 
 --- Adds the sequences of a class folder, and to 'faults' what there is to say of it.
-local function add_class(dir, class, samples, o, faults)
+local function add_class(dir, class, listing, o, faults)
   local found, message = look_into(dir)
   if found and #found == 0 then message = dir .. ": no sequences in this class folder" end
   if type(message) == "string" then faults[#faults + 1] = message end
   for _, name in ipairs(found or {}) do
-    local ok, wrong = add_sequence(dir .. "/" .. name, class, samples, o.frames)
+    local ok, wrong = add_sequence(dir .. "/" .. name, class, listing, o.frames)
     if not ok then faults[#faults + 1] = wrong end
   end
 end
@@ -69,28 +73,34 @@ end
 --- numbers, and 'frames' of them are taken, evenly spaced from the first to the last. A sequence with a frame that cannot be
 --- read is reported, counted and left out.
 ---
---- Options: frames (16); and those of data.folder: size, channels, map, strict, report, progress.
+--- Options: frames (16; false, with keep = "files": all, so that sequences differ in length, which column "length" says); and
+--- those of data.folder: size, channels, map, strict, report, progress, keep, cache.
 ---@param dir string
 ---@param options table|nil
 ---@return Set|nil  images u8 M x frames x C x H x W
 ---@return string|nil  "dir: what is wrong"
 local function sequences(dir, options)
   local o = reader.check("data.sequences", options, { frames = 16 })
-  if math.type(o.frames) ~= "integer" or o.frames < 1 then
+  if o.frames == false and o.keep ~= "files" then
+    errors.raise("data.sequences: sequences of their own lengths (frames = false) need keep = \"files\"")
+  end
+  if o.frames and (math.type(o.frames) ~= "integer" or o.frames < 1) then
     errors.raise("data.sequences: frames must be a whole number from 1")
   end
   local folders, message = look_into(dir)
   if not folders then return nil, message end
   if #folders == 0 then return nil, ("%s: no class folders (%s/<class>/<sequence>/<frame> expected)"):format(dir, dir) end
-  local samples, classes, faults = {}, {}, {}
+  local listing, faults = reader.listing(true), {}
+  listing.lengths = builder.numbers "i32"
   for _, name in ipairs(folders) do
     local class = emotions.class_of(name, o.map)
-    classes[#classes + 1] = class
-    add_class(dir .. "/" .. name, class, samples, o, faults)
+    listing:class(class)
+    add_class(dir .. "/" .. name, class, listing, o, faults)
   end
   if o.strict and #faults > 0 then return nil, faults[1] end
   for _, fault in ipairs(faults) do o.report(fault) end
-  return reader.read(dir, samples, classes, o, o.frames)
+  listing.columns.length = listing.lengths:finish()
+  return reader.read(dir, listing, o)
 end
 
 return sequences

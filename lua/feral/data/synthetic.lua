@@ -6,6 +6,7 @@ local view = require "feral.core.view"
 local arith = require "feral.core.arith"
 local scope = require "feral.core.scope"
 local face = require "feral.vision.face"
+local builder = require "feral.data.builder"
 local new_set = require "feral.data.set"
 local errors = require "feral.base.errors"
 
@@ -14,7 +15,7 @@ local NOISE_STREAM = 3 << 40
 
 local defaults = {
   count = 1000, size = 48, seed = 0, classes = false, intensity = false, variation = 1, sequences = false,
-  task = "expression",
+  task = "expression", keep = "memory",
 }
 
 ---- What is drawn ----
@@ -97,6 +98,9 @@ local function check_options(options)
   if o.task ~= "expression" and o.task ~= "direction" then
     errors.raise("data.synthetic: task '%s' is unknown: expression or direction", tostring(o.task))
   end
+  if o.keep ~= "memory" and o.keep ~= "drawn" then
+    errors.raise("data.synthetic: keep must be \"memory\" or \"drawn\", got %s", tostring(o.keep))
+  end
   if o.sequences and (math.type(o.sequences) ~= "integer" or o.sequences < 2) then
     errors.raise("data.synthetic: sequences is the number of frames, 2 or more")
   end
@@ -114,18 +118,51 @@ end
 
 ---- The set ----
 
---- Draws faces number 'first' to 'last' into their place.
-local function draw_chunk(o, draw, first, last, images, labels)
-  local _open <close> = scope.scope()
-  local faces, frames = {}, o.sequences or 1
+--- The numbers of faces 'first' to 'last', a row for each image, and their labels.
+local function parameters_of(o, draw, first, last, labels)
+  local faces = {}
   for i = first, last do
     local label, of_sample = draw(o, i)
-    labels[i] = label
+    labels:add(label)
     table.move(of_sample, 1, #of_sample, #faces + 1, faces)
   end
-  local from = (first - 1) * frames + 1
-  local drawn = core.draw(create.from_table(face.rows(faces)), o.size, o.seed, NOISE_STREAM + from)
-  arith.copy_(view.narrow(images, 1, from, #faces), drawn)
+  return create.from_table(face.rows(faces))
+end
+
+--- Calls f(first image, numbers) for all samples, some at a time. Returns the labels.
+local function for_chunks(o, f)
+  local draw = o.task == "direction" and draw_direction_sequence or o.sequences and draw_expression_sequence or draw_still
+  local frames, labels = o.sequences or 1, builder.numbers "i32"
+  local chunk = math.max(1, CHUNK // frames)
+  for first = 1, o.count, chunk do
+    local _open <close> = scope.scope()
+    local last = math.min(o.count, first + chunk - 1)
+    f((first - 1) * frames + 1, parameters_of(o, draw, first, last, labels))
+  end
+  return labels:finish()
+end
+
+--- Pixels in memory.
+local function draw_all(o)
+  local frames = o.sequences or 1
+  local images = create.empty({ o.count * frames, 1, o.size, o.size }, "u8")
+  local labels = for_chunks(o, function(from, numbers)
+    local drawn = core.draw(numbers, o.size, o.seed, NOISE_STREAM + from)
+    arith.copy_(view.narrow(images, 1, from, #numbers), drawn)
+  end)
+  if o.sequences then images = view.reshape(images, o.count, frames, 1, o.size, o.size) end
+  return new_set { images = images, labels = labels, classes = o.classes }
+end
+
+--- The numbers of all faces in memory, from which each is drawn when it is wanted.
+local function draw_later(o)
+  local all
+  local labels = for_chunks(o, function(from, numbers)
+    all = all or scope.keep(create.empty { o.count * (o.sequences or 1), numbers:size(2) })
+    arith.copy_(view.narrow(all, 1, from, #numbers), numbers)
+  end)
+  local source = core.source(all, o.size, o.seed, NOISE_STREAM + 1, o.sequences or nil)
+  return new_set { source = source, labels = labels, classes = o.classes }
 end
 
 --- Drawn faces with random identity, pose and light. Sample i depends on the seed and i alone, so a larger count only adds
@@ -135,20 +172,13 @@ end
 --- intensity ({0.6, 1}), between which expressions are strong; variation (1), of pose, light and noise, 0 for none;
 --- sequences (a number of frames T: faces that move from rest to the apex of their expression); task ("expression"; or
 --- "direction", with sequences: the class is whether a sequence is played "forwards" or "backwards". The frames of both
---- are alike, so neither a frame nor the mean of all tells which).
+--- are alike, so neither a frame nor the mean of all tells which); keep ("memory"; or "drawn": the same pixels, each image drawn
+--- when it is wanted, from some 200 bytes).
 ---@param options table|nil
 ---@return Set  images u8 count x 1 x size x size, or count x T x 1 x size x size
 local function synthetic(options)
   local o = check_options(options)
-  local draw = o.task == "direction" and draw_direction_sequence or o.sequences and draw_expression_sequence or draw_still
-  local frames, labels = o.sequences or 1, {}
-  local images = create.empty({ o.count * frames, 1, o.size, o.size }, "u8")
-  local chunk = math.max(1, CHUNK // frames)
-  for first = 1, o.count, chunk do
-    draw_chunk(o, draw, first, math.min(o.count, first + chunk - 1), images, labels)
-  end
-  if o.sequences then images = view.reshape(images, o.count, frames, 1, o.size, o.size) end
-  return new_set { images = images, labels = labels, classes = o.classes }
+  return (o.keep == "drawn" and draw_later or draw_all)(o)
 end
 
 return synthetic
