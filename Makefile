@@ -39,7 +39,7 @@ HOST_LDLIBS   := -lreadline
 endif
 
 BASE_SRC   := $(wildcard src/base/*.c)
-ENGINE_SRC := $(wildcard src/tensor/*.c src/kernels/*/*.c src/ops/*.c src/vision/*.c src/learn/*.c)
+ENGINE_SRC := $(wildcard src/tensor/*.c src/kernels/*/*.c src/ops/*.c src/vision/*.c src/vision/*/*.c src/learn/*.c)
 SHARED_SRC := src/host/isa.c src/host/signals.c src/host/system.c
 HOST_SRC   := $(filter-out src/host/engine.c $(SHARED_SRC),$(wildcard src/host/*.c))
 LUA_SRC    := $(shell find lua -name '*.lua' | LC_ALL=C sort)

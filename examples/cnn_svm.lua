@@ -38,7 +38,7 @@ if options.model then
 else
   net = nets.vgg(#train_set.classes, { widths = { 16, 32, 64, 128 }, dense = 128 })
   local loader = data.loader(train_set, {
-    batch = 64, seed = options.seed, augment = feral.augment.new { mirror = 0.5, shift = 0.1 },
+    batch = 64, seed = options.seed, augment = feral.augment { feral.steps.mirror(0.5), feral.steps.shift(0.1) },
   })
   preprocessing = loader.preprocessing
   train.fit(net, { train = loader, epochs = options.epochs, optimizer = optim.Adam(net:parameters(), { lr = 1e-3 }) })

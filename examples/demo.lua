@@ -5,7 +5,7 @@
 
 local feral = require "feral"
 local data, nn, optim, train = feral.data, feral.nn, feral.optim, feral.train
-local metrics, model, plot, image = feral.metrics, feral.model, feral.plot, feral.image
+local metrics, model, plot, image, steps = feral.metrics, feral.model, feral.plot, feral.image, feral.steps
 
 local options = feral.args.read(arg, {
   usage = "feral examples/demo.lua [options]",
@@ -40,7 +40,8 @@ print(net:summary(1, 48, 48))
 -- 3. Training. The loader shuffles, augments and batches in C.
 print "\n3. Training"
 local loader = data.loader(faces, {
-  batch = 64, seed = options.seed, augment = feral.augment.new { rotation = 8, shift = 0.06, zoom = 0.08, mirror = 0.5 },
+  batch = 64, seed = options.seed,
+  augment = feral.augment { steps.rotate(8), steps.shift(0.06), steps.zoom(0.08), steps.mirror(0.5) },
 })
 local optimizer = optim.Adam(net:parameters())
 train.fit(net, {

@@ -44,10 +44,7 @@ print(("%s: %d parameters"):format(options.net, net:num_parameters()))
 
 local loader = data.loader(train_set, {
   batch = options.batch, seed = options.seed, drop_last = true,
-  augment = feral.augment.new {
-    rotation = 12 * strength, shift = 0.1 * strength, zoom = 0.12 * strength, mirror = 0.5,
-    brightness = 0.1 * strength, contrast = 0.15 * strength,
-  },
+  augment = feral.augment.faces(strength),
 })
 
 local history = train.fit(net, {

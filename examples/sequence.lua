@@ -7,7 +7,7 @@
 -- it sees is alike, and it can only guess.
 
 local feral = require "feral"
-local data, nn, optim, train, tensor = feral.data, feral.nn, feral.optim, feral.train, feral.tensor
+local data, nn, optim, train, tensor, steps = feral.data, feral.nn, feral.optim, feral.train, feral.tensor, feral.steps
 
 local options = feral.args.read(arg, {
   usage = "feral examples/sequence.lua [options]",
@@ -74,7 +74,7 @@ local function score(title, class)
   print(("\n%s: %d parameters"):format(title, net:num_parameters()))
   local optimizer = optim.Adam(net:parameters())
   train.fit(net, {
-    train = data.loader(sequences, { batch = 32, seed = options.seed, augment = { mirror = 0.5, shift = 0.05 } }),
+    train = data.loader(sequences, { batch = 32, seed = options.seed, augment = { steps.mirror(0.5), steps.shift(0.05) } }),
     epochs = options.epochs, optimizer = optimizer,
     schedule = optim.schedule.onecycle(optimizer, 5e-3, options.epochs), clip = 1,
   })

@@ -1,5 +1,6 @@
 -- Runs the tests: ./feral tests/run.lua [NAME...] [-- luaunit options]
--- NAME picks files or folders: "pool" runs tests/tensor/test_pool.lua, "nn" all of tests/nn. The last line is "N passed, N failed".
+-- NAME picks files or folders: "pool" runs tests/tensor/test_pool.lua, "nn" all of tests/nn.
+-- The last line is "N passed, N failed".
 package.path = "tests/?.lua;tests/support/?.lua;" .. package.path
 
 local luaunit = require "luaunit"

@@ -14,7 +14,7 @@ local public = {
   image = "vision.image", json = "formats.json", loss = "nn.loss", machine = "host.machine", metrics = "train.metrics",
   model = "model", nets = "nn.nets", nn = "nn", npy = "formats.npy", ops = "tensor.ops", optim = "optim",
   plot = "report.plot", preprocess = "steps.preprocess", profile = "nn.profile", random = "tensor.random",
-  safetensors = "formats.safetensors", svm = "learn.svm", tensor = "tensor", train = "train",
+  safetensors = "formats.safetensors", steps = "steps", svm = "learn.svm", tensor = "tensor", train = "train",
 }
 
 --- The names of the public modules, sorted.

@@ -36,7 +36,8 @@
   X(plan) \
   X(image) \
   X(transform) \
-  X(augment) \
+  X(steps) \
+  X(batches) \
   X(hog)
 /* clang-format on */
 

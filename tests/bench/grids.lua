@@ -6,7 +6,7 @@
 
 local feral = require "feral"
 local arith = require "feral.core.arith"
-local augment, feature, image, loss, nn, optim = feral.augment, feral.feature, feral.image, feral.loss, feral.nn, feral.optim
+local data, feature, image, loss, nn, optim = feral.data, feral.feature, feral.image, feral.loss, feral.nn, feral.optim
 local tensor = feral.tensor
 
 local grids = {}
@@ -229,12 +229,17 @@ local function picturing(list, prepare)
 end
 
 function cases.augment()
-  return picturing({ { 64, 1, 48, 48 }, { 16, 3, 224, 224 } }, function(images, c)
-    local lying, out, indices = images:as_image(), tensor.zeros(c):as_image(), {}
-    for i = 1, c[1] do indices[i] = i end
-    local settings = augment.new { rotation = 10, shift = 0.1, zoom = 0.1, mirror = 0.5, brightness = 0.2, contrast = 0.2 }
-    local which = tensor(indices, "i32")
-    return function() augment.batch(out, lying, which, settings, 1, 1) end
+  local steps = feral.steps
+  return picturing({ { 1024, 1, 48, 48 }, { 128, 3, 224, 224 } }, function(images, c)
+    local labels = {}
+    for i = 1, c[1] do labels[i] = 1 end
+    local loader = data.loader(data.set { images = images, labels = labels, classes = { "a" } }, {
+      batch = c[1] // 16, augment = steps { steps.rotate(10), steps.shift(0.1), steps.zoom(0.1), steps.mirror(0.5),
+        steps.brightness(0.2), steps.contrast(0.2) },
+    })
+    return function()
+      for _ in loader:batches(1) do local _open <close> = tensor.scope() end
+    end
   end)
 end
 

@@ -11,7 +11,10 @@ local system = require "feral.core.system"
 local files = require "feral.core.files"
 local data, nets, optim, loss, tensor = feral.data, feral.nets, feral.optim, feral.loss, feral.tensor
 
-local variation = { rotation = 10, shift = 0.1, zoom = 0.1, mirror = 0.5, brightness = 0.2, contrast = 0.2 }
+local steps = feral.steps
+local variation = steps {
+  steps.rotate(10), steps.shift(0.1), steps.zoom(0.1), steps.mirror(0.5), steps.brightness(0.2), steps.contrast(0.2),
+}
 
 local options = feral.args.read(arg, {
   usage = "feral tests/bench/loader.lua [options]",

@@ -85,13 +85,15 @@ function T.test_values_are_scaled_by_mean_and_deviation()
   check.close(rgb, { 0, 0.2, 1, 0, 0.2, 1, 0, 0.2, 1 }, 1e-6)
 end
 
-function T.test_check_copies_and_names_what_cannot_be()
-  local good = { height = 4, width = 5, channels = 3, mean = 0.5, std = 0.25 }
-  local copy = preprocess.check(good)
-  lu.assertEquals(copy, good)
-  lu.assertFalse(copy == good)
+function T.test_settings_of_the_first_model_files_become_steps()
+  local good = { height = 4, width = 5, channels = 3, mean = 0.5, std = 0.3 }
+  lu.assertEquals(tostring(preprocess.check(good)), "{ rgb(), resize(4, 5), normalize(0.5, 0.3) }")
+  local list = feral.steps { feral.steps.gray() }
+  lu.assertIs(preprocess.check(list), list)
+  lu.assertEquals(tostring(preprocess.check(list:describe())), "{ gray() }")
   local function refused(field, value, message)
-    local bad = preprocess.check(good)
+    local bad = {}
+    for name, v in pairs(good) do bad[name] = v end
     bad[field] = value
     lu.assertStrMatches(check.message(preprocess.check, bad), ".*preprocessing: " .. message:gsub("%p", "%%%0"))
   end
@@ -103,11 +105,11 @@ function T.test_check_copies_and_names_what_cannot_be()
   refused("channels", 2, "channels must be 1 or 3, got 2")
   refused("channels", "1", "channels must be 1 or 3, got 1")
   local numbers = "mean must be a number and std one above 0, got "
-  refused("mean", math.huge, numbers .. "inf and 0.25")
+  refused("mean", math.huge, numbers .. "inf and 0.3")
   refused("std", 0, numbers .. "0.5 and 0")
   refused("std", -1, numbers .. "0.5 and -1")
-  refused("mean", "0", numbers .. "0 and 0.25")
-  lu.assertStrContains(check.message(preprocess.check, 5), "preprocessing must be a table, got number")
+  refused("mean", "0", numbers .. "0 and 0.3")
+  lu.assertStrContains(check.message(preprocess.check, 5), "preprocessing must be a list of steps, got number")
 end
 
 function T.test_the_first_image_that_cannot_be_read_is_named()

@@ -1,6 +1,7 @@
 --- feral eval: scores a model on a folder of faces.
 
-local create = require "feral.core.create"
+local rows = require "feral.core.rows"
+local columns = require "feral.data.columns"
 local errors = require "feral.base.errors"
 local json = require "feral.formats.json"
 
@@ -17,12 +18,22 @@ local eval = {
   },
 }
 
---- The data to score on, at the size that the model wants.
+--- How the images are read: as the model's preprocessing begins, where it begins as usual; else as they are in their files.
+local function reading(preprocessing)
+  local first, second = preprocessing[1], preprocessing[2]
+  local channels = first and first.name == "gray" and 1 or 3
+  if first and (first.name == "gray" or first.name == "rgb") and second and second.name == "resize" then
+    return { size = { second.height, second.width }, channels = channels }
+  end
+  return { size = false, channels = channels, keep = "files" }
+end
+
+--- The data to score on.
 local function open(values, trained)
   local data = require "feral.data"
-  local channels, height, width = trained:image_size()
-  if not channels then return nil, ("%s: %s"):format(values.model, height) end
-  local options = { size = { height, width }, channels = channels, strict = values.strict }
+  if not trained.preprocessing then return nil, ("%s: %s"):format(values.model, select(2, trained:image_size())) end
+  local options = reading(trained.preprocessing)
+  options.strict = values.strict
   if not values.part then return data.folder(values.dir, options) end
   local sets, message = data.fer2013(values.dir, options)
   if not sets then return nil, message end
@@ -44,11 +55,8 @@ function eval.relabel(set, classes)
     end
     map[i] = number_of[name]
   end
-  local labels = create.totable(set.labels)
-  for i, label in ipairs(labels) do labels[i] = map[label] end
-  return require("feral.data").set {
-    images = set.images, labels = labels, classes = classes, paths = set.paths, skipped = set.skipped,
-  }
+  local label = rows.map(set.columns.label, map)
+  return set:derive { columns = columns.with(set.columns, "label", label), classes = classes }
 end
 
 --- What the scores look like as plain data.

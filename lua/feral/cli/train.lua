@@ -121,7 +121,7 @@ local function loaders(values, parts)
   local data, augment = require "feral.data", require "feral.steps.augment"
   local train = data.loader(parts.train, {
     batch = math.min(values.batch, #parts.train), seed = values.seed, drop_last = true,
-    augment = augment.new { rotation = 12, shift = 0.1, zoom = 0.12, mirror = 0.5, brightness = 0.1, contrast = 0.15 },
+    augment = augment.faces(),
   })
   local function scoring(set)
     return set and data.loader(set, { batch = 128, shuffle = false, preprocessing = train.preprocessing })

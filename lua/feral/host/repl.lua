@@ -1,6 +1,5 @@
 --- repl.lua: the dialogue at the prompt. Keyboard, history and protected calls come from src/host/repl.c.
 
-local engine = require "feral.core.engine"
 local core = require "feral.core.tensor"
 local errors = require "feral.base.errors"
 local show = require "feral.host.show"

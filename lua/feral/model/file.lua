@@ -40,7 +40,7 @@ local function renew_network(header, tensors)
   return {
     version = VERSION, classes = header.classes, card = header.card,
     stages = {
-      { kind = "preprocess", settings = header.preprocessing or {} },
+      { kind = "preprocess", settings = header.preprocessing or false },
       { kind = "network", settings = { architecture = header.architecture } },
     },
   }, numbered

@@ -1,7 +1,8 @@
 --- nn: layers and networks.
 ---
 --- A layer is a class with init (its constructor's arguments) and forward. Each lives in a file of its own,
---- lua/feral/nn/layers/<name in lower case>.lua, which returns the class: nn.Conv2d is nn/layers/conv2d.lua. To add one, add that file.
+--- lua/feral/nn/layers/<name in lower case>.lua, which returns the class: nn.Conv2d is nn/layers/conv2d.lua. To add one, add
+--- that file.
 
 local autograd = require "feral.tensor.autograd"
 local random = require "feral.tensor.random"

@@ -40,6 +40,23 @@ void pixels_normalise(real *pixels, long n, long channels, const real *mean, con
     for (long i = 0; i < (left < run ? left : run); i++) pixels[i] = (pixels[i] / 255 - means[i]) / stds[i];
 }
 
+/* In lanes, for the compiler to make vectors of. */
+double pixels_mean(const real *pixels, long n) {
+  enum { LANES = 16 };
+  double lane[LANES] = {0}, sum = 0;
+  long whole = n - n % LANES;
+  for (long i = 0; i < whole; i += LANES)
+    for (int k = 0; k < LANES; k++) lane[k] += (double)pixels[i + k];
+  for (long i = whole; i < n; i++) sum += (double)pixels[i];
+  for (int k = 0; k < LANES; k++) sum += lane[k];
+  return sum / (double)n;
+}
+
+void pixels_scale(real *pixels, long n, real factor, real offset) {
+  if (factor == 1 && offset == 0) return;
+  for (long i = 0; i < n; i++) pixels[i] = pixels_clip(pixels[i] * factor + offset);
+}
+
 /* Where the pixel of row y and column x of the result comes from: first + y * down + x * right, in pixels. */
 typedef struct Walk {
   long height, width, first, down, right;

@@ -24,6 +24,16 @@ enum { PIXEL_CHANNELS = 16 }; /* at most, where each has numbers of its own */
    one place for it, so that all ways to a batch give the same bits. */
 void pixels_normalise(real *pixels, long n, long channels, const real *mean, const real *std);
 
+/* A value cut to what a byte holds. */
+static inline real pixels_clip(real v) {
+  return v < 0 ? 0 : v > 255 ? 255 : v;
+}
+
+double pixels_mean(const real *pixels, long n);
+
+/* Each value times a factor plus an offset, cut to what a byte holds. */
+void pixels_scale(real *pixels, long n, real factor, real offset);
+
 /* Copies n pixels of 1 to 4 channels (2 and 4: with alpha, laid over white) to 1 or 3. */
 void pixels_convert(const uint8_t *from, int from_channels, uint8_t *to, int to_channels, size_t n);
 

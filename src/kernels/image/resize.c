@@ -93,6 +93,11 @@ static void resize_row(const Resize *r, const void *source, void *result, long y
     }
 }
 
+void resize_one(const Resize *r, const void *source, void *result, real *row) {
+  long to_row = r->to_width * r->channels * (r->bytes ? 1 : (long)sizeof(real));
+  for (long y = 0; y < r->to_height; y++) resize_row(r, source, (char *)result + y * to_row, y, row);
+}
+
 void resize_images(const Resize *r, const void *source, void *result, real *rows) {
   long item = r->bytes ? 1 : sizeof(real), row = r->width * r->channels;
   long whole = r->height * row * item, to_row = r->to_width * r->channels * item, lines = r->n * r->to_height;

@@ -25,6 +25,9 @@ typedef struct Resize {
   Taps down, across;
 } Resize;
 
+/* One image (n is 1), by the calling thread alone; 'row' is scratch of width * channels reals. */
+void resize_one(const Resize *r, const void *source, void *result, real *row);
+
 void resize_images(const Resize *r, const void *source, void *result, real *rows);
 
 #endif

@@ -2,33 +2,37 @@
 
 local stages = require "feral.model.stages"
 local preprocess = require "feral.steps.preprocess"
-local json = require "feral.formats.json"
+local errors = require "feral.base.errors"
 
 ---@class PreprocessStage : Stage
----@field settings Preprocessing  as data sets and loaders have and take it
+---@field settings StepList  as data sets and loaders have and take it
 local Preprocess = stages.class("preprocess", "preprocess")
 
----@param settings Preprocessing  a loader's
-function Preprocess:init(settings) self.settings = preprocess.check(settings) end
+---@param settings StepList|table  a loader's
+--- Raises when the size of what comes out depends on the image.
+function Preprocess:init(settings)
+  self.settings = preprocess.check(settings)
+  if not self.settings:output() then
+    errors.raise("preprocessing: what comes out of %s differs in size from image to image; resize or crop it",
+      tostring(self.settings))
+  end
+end
 
-function Preprocess:describe() return self.settings end
+function Preprocess:describe() return self.settings:describe() end
 
 --- Raw images become a batch.
----@param images (Tensor|string)[]  u8 C x H x W, or paths
+---@param images (Tensor|string)[]  C x H x W, or paths
 ---@return Tensor|nil, string|nil   N x C x H x W, or nil and which image cannot be read
-function Preprocess:apply(images) return preprocess.batch(images, self.settings) end
+function Preprocess:apply(images) return self.settings:batch(images) end
 
 --- Of an image as it leaves.
 ---@return integer channels, integer height, integer width
-function Preprocess:size() return self.settings.channels, self.settings.height, self.settings.width end
+function Preprocess:size() return self.settings:output() end
 
 --- True when other settings give the same batches.
----@param settings Preprocessing
-function Preprocess:equals(settings) return json.encode(settings) == json.encode(self.settings) end
+---@param settings StepList
+function Preprocess:equals(settings) return preprocess.check(settings) == self.settings end
 
-function Preprocess:text()
-  local s = self.settings
-  return ("images of %d x %d x %d, mean %g, std %g"):format(s.channels, s.height, s.width, s.mean, s.std)
-end
+function Preprocess:text() return tostring(self.settings) end
 
 return Preprocess
