@@ -319,43 +319,70 @@ static int l_groups(lua_State *L) {
   return 3;
 }
 
+/* What dealing works with; 'all' stands behind the classes and counts every sample, so that no fold stays empty. */
+typedef struct Deal {
+  long groups, columns, folds, all; /* columns: classes, and 'all' */
+  Group *list;                      /* (groups) */
+  int32_t *count, *load, *fold_of;  /* (groups,columns) (folds,columns) (groups) */
+  double *total;                    /* (columns) */
+} Deal;
+
+static void *push_zeros(lua_State *L, long count, size_t size) {
+  void *memory = push_memory(L, (size_t)count, size);
+  memset(memory, 0, (size_t)count * size);
+  return memory;
+}
+
+enum { DEAL_MEMORIES = 5 };
+
+static void push_deal_memory(lua_State *L, Deal *d) {
+  d->list = push_zeros(L, d->groups, sizeof *d->list);
+  d->count = push_zeros(L, d->groups * d->columns, sizeof *d->count);
+  d->load = push_zeros(L, d->folds * d->columns, sizeof *d->load);
+  d->fold_of = push_zeros(L, d->groups, sizeof *d->fold_of);
+  d->total = push_zeros(L, d->columns, sizeof *d->total);
+}
+
+/* group: (n)  label: (n) or NULL  order: (groups) */
+static void count_groups(Deal *d, const int32_t *group, const int32_t *label, const int32_t *order, long n) {
+  for (long k = 0; k < d->groups; k++) {
+    Group *g = &d->list[order[k] - 1];
+    g->place = (int32_t)k;
+    g->number = order[k] - 1;
+  }
+  for (long i = 0; i < n; i++) {
+    long g = group[i] - 1;
+    d->list[g].size++;
+    d->count[g * d->columns + d->all]++;
+    d->total[d->all]++;
+    if (label == NULL) continue;
+    d->count[g * d->columns + label[i] - 1]++;
+    d->total[label[i] - 1]++;
+  }
+}
+
 /* deal(group i32 N, groups, label i32 N or nil, classes, folds, order i32 groups) -> i32 N: the fold of each
    Whole groups go to folds, so that each has about as many samples of each class (label nil: of all). 'order' decides among
    groups of one size. */
 static int l_deal(lua_State *L) {
   lua_settop(L, 6);
-  long groups = tensor_check_size(L, 2, "rows: groups", 1), classes = tensor_check_size(L, 4, "rows: classes", 1),
-       folds = tensor_check_size(L, 5, "rows: folds", 1);
-  const Tensor *group = push_numbers(L, 1, "rows: group", 1, groups), *label = NULL;
-  long n = group->shape[0];
+  Deal d = {.groups = tensor_check_size(L, 2, "rows: groups", 1), .folds = tensor_check_size(L, 5, "rows: folds", 1)};
+  long classes = tensor_check_size(L, 4, "rows: classes", 1);
+  const Tensor *group = push_numbers(L, 1, "rows: group", 1, d.groups), *label = NULL;
   if (!lua_isnil(L, 3)) label = push_numbers(L, 3, "rows: label", 1, classes);
-  const Tensor *order = push_numbers(L, 6, "rows: order", 1, groups);
-  if ((label != NULL && label->shape[0] != n) || order->shape[0] != groups) tensor_error(L, "rows: sizes differ");
-  if (label == NULL) classes = 1;
+  const Tensor *order = push_numbers(L, 6, "rows: order", 1, d.groups);
+  long n = group->shape[0];
+  if ((label != NULL && label->shape[0] != n) || order->shape[0] != d.groups) tensor_error(L, "rows: sizes differ");
+  d.all = label != NULL ? classes : 0;
+  d.columns = d.all + 1;
   int32_t *out = push_ints(L, n);
   int result = lua_gettop(L);
-  int32_t *count = push_memory(L, (size_t)(groups * classes), sizeof *count),
-          *load = push_memory(L, (size_t)(folds * classes), sizeof *load),
-          *fold_of = push_memory(L, (size_t)groups, sizeof *fold_of);
-  Group *list = push_memory(L, (size_t)groups, sizeof *list);
-  double *total = push_memory(L, (size_t)classes, sizeof *total);
-  memset(count, 0, (size_t)(groups * classes) * sizeof *count);
-  memset(load, 0, (size_t)(folds * classes) * sizeof *load);
-  memset(total, 0, (size_t)classes * sizeof *total);
-  for (long k = 0; k < groups; k++) {
-    int32_t g = tensor_ints(order)[k] - 1;
-    list[g] = (Group){.place = (int32_t)k, .number = g};
-  }
-  for (long i = 0; i < n; i++) {
-    long g = tensor_ints(group)[i] - 1, c = label != NULL ? tensor_ints(label)[i] - 1 : 0;
-    list[g].size++;
-    count[g * classes + c]++;
-    total[c]++;
-  }
-  qsort(list, (size_t)groups, sizeof *list, larger_first);
-  deal_groups(list, groups, count, classes, total, folds, load, fold_of);
-  for (long i = 0; i < n; i++) out[i] = fold_of[tensor_ints(group)[i] - 1];
-  for (int i = 1; i <= 5; i++) scratch_release(L, result + i);
+  push_deal_memory(L, &d);
+  count_groups(&d, tensor_ints(group), label != NULL ? tensor_ints(label) : NULL, tensor_ints(order), n);
+  qsort(d.list, (size_t)d.groups, sizeof *d.list, larger_first);
+  deal_groups(d.list, d.groups, d.count, d.columns, d.total, d.folds, d.load, d.fold_of);
+  for (long i = 0; i < n; i++) out[i] = d.fold_of[tensor_ints(group)[i] - 1];
+  for (int i = 1; i <= DEAL_MEMORIES; i++) scratch_release(L, result + i);
   lua_settop(L, result);
   return 1;
 }

@@ -2,12 +2,8 @@
 ** image.c -- image files to tensors of bytes and back. Pixels are decoded straight into the tensor; what a file does
 ** wrong returns nil, "path: what is wrong".
 */
-#include <string.h>
-
-#include "../base/alloc.h"
 #include "../base/files.h"
-#include "../base/parallel.h"
-#include "../kernels/image/picture.h"
+#include "../kernels/image/codec.h"
 #include "../tensor/images.h"
 #include "../kernels/image/pixels.h"
 
@@ -117,145 +113,6 @@ static int l_size(lua_State *L) {
   return 3;
 }
 
-/* ---- many files at once ---- */
-
-/* Files are read until there are so many, or so many bytes; then all threads decode, as many as have room for a picture. */
-enum { LIST_FILES = 64, LIST_BYTES = 16 << 20, LIST_ROOM = 256 << 20 };
-
-typedef struct Picture {
-  const char *path, *error;
-  uint8_t *data;
-  ImageInfo info;
-  CodecJob job;
-} Picture;
-
-typedef struct List {
-  Picture picture[LIST_FILES];
-  long count;
-  PictureShape shape;
-  uint8_t *result; /* of the first picture */
-  char *rooms;     /* 'room' bytes for each thread */
-  size_t room;
-  int threads;
-  lua_Alloc alloc;
-  void *ud;
-} List;
-
-/* Lua's allocator serves one thread at a time. */
-static void *alloc_in_turn(void *list, void *block, size_t old_size, size_t size) {
-  const List *l = list;
-  void *result;
-#pragma omp critical(feral_image_list)
-  result = l->alloc(l->ud, block, old_size, size);
-  return result;
-}
-
-/* Looks at the files from number 'first' on in the table at argument 1, and decides how many go together. */
-static void choose_files(lua_State *L, List *l, long first, long last) {
-  size_t bytes = 0;
-  for (l->count = 0; l->count < LIST_FILES && first + l->count <= last && bytes < LIST_BYTES; l->count++) {
-    Picture *p = &l->picture[l->count];
-    lua_geti(L, 1, first + l->count);
-    *p = (Picture){.path = luaL_checkstring(L, -1)}; /* the table keeps it */
-    lua_pop(L, 1);
-    p->error = size_of_file(p->path, &p->job.file.size);
-    if (p->error == NULL) bytes += p->job.file.size;
-  }
-}
-
-static void push_files(lua_State *L, List *l) {
-  size_t bytes = 0;
-  for (long i = 0; i < l->count; i++)
-    if (l->picture[i].error == NULL) bytes += l->picture[i].job.file.size;
-  uint8_t *data = push_bytes(L, bytes);
-  for (long i = 0; i < l->count; i++) {
-    l->picture[i].job.file.data = l->picture[i].data = data;
-    if (l->picture[i].error == NULL) data += l->picture[i].job.file.size;
-  }
-}
-
-static void read_file(Picture *p) {
-  if (p->error == NULL) p->error = files_read(p->path, 0, p->data, p->job.file.size);
-  if (p->error == NULL) p->error = codec_probe(p->job.file, &p->info);
-}
-
-static void push_rooms(lua_State *L, List *l) {
-  l->room = 64;
-  for (long i = 0; i < l->count; i++) {
-    size_t room = l->picture[i].error == NULL ? picture_memory(&l->picture[i].info, &l->shape) : 0;
-    if (room > l->room) l->room = room;
-  }
-  size_t rooms = LIST_ROOM / l->room, threads = (size_t)omp_get_max_threads();
-  l->threads = rooms < 1 ? 1 : (int)(rooms < threads ? rooms : threads);
-  l->rooms = push_bytes(L, l->room * (size_t)l->threads);
-}
-
-static void make_picture(List *l, long i, int thread) {
-  Picture *p = &l->picture[i];
-  if (p->error != NULL) return;
-  p->job.info = &p->info;
-  p->job.memory = (CodecMemory){.alloc = alloc_in_turn, .ud = l};
-  uint8_t *result = l->result + i * l->shape.height * l->shape.width * l->shape.channels;
-  p->error = picture_make(&p->job, &l->shape, l->rooms + (size_t)thread * l->room, result);
-}
-
-/* Those that found no memory get it when the collector has been round, or nobody does. */
-static void make_again(lua_State *L, List *l) {
-  for (long i = 0; i < l->count; i++) {
-    Picture *p = &l->picture[i];
-    if (!p->job.memory.failed) continue;
-    lua_gc(L, LUA_GCCOLLECT);
-    p->error = NULL;
-    make_picture(l, i, 0);
-    if (p->job.memory.failed) luaL_error(L, "not enough memory");
-  }
-}
-
-/* Files number 'first' and some after it; returns how many. Messages go to the table at the top of the stack. */
-static long load_some(lua_State *L, List *l, long first, long last) {
-  int messages = lua_gettop(L);
-  choose_files(L, l, first, last);
-  push_files(L, l);
-#pragma omp parallel for schedule(dynamic)
-  for (long i = 0; i < l->count; i++) read_file(&l->picture[i]);
-  push_rooms(L, l);
-#pragma omp parallel for schedule(dynamic) num_threads(l->threads)
-  for (long i = 0; i < l->count; i++) make_picture(l, i, omp_get_thread_num());
-  make_again(L, l);
-  scratch_release(L, messages + 1);
-  scratch_release(L, messages + 2);
-  lua_settop(L, messages);
-  for (long i = 0; i < l->count; i++) {
-    if (l->picture[i].error == NULL) continue;
-    lua_pushfstring(L, "%s: %s", l->picture[i].path, l->picture[i].error);
-    lua_rawseti(L, messages, first + i);
-  }
-  return l->count;
-}
-
-/* load_list(paths, images) -> messages
-   images: u8 N x 1|3 x H x W, channels last, to be filled: image i with file i, brought to its size and channels.
-   messages[i]: "path: what is wrong", where file i cannot be read. */
-static int l_load_list(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  const Tensor *images = tensor_check_dtype(L, 2, DTYPE_U8);
-  long number = luaL_len(L, 1);
-  if (images->ndim != 4 || images->shape[0] != number || (images->shape[1] != 1 && images->shape[1] != 3) ||
-      !tensor_is_layout(images, LAYOUT_IMAGE))
-    tensor_error(L, "image: no place for %I images of 1 or 3 channels in %s", (lua_Integer)number,
-                 tensor_describe(L, images));
-  List list = {.shape = {images->shape[2], images->shape[3], (int)images->shape[1]}};
-  list.alloc = lua_getallocf(L, &list.ud);
-  lua_settop(L, 2);
-  lua_newtable(L);
-  for (long done = 0; done < number;) {
-    list.result = tensor_bytes(images) + done * image_numel(images);
-    done += load_some(L, &list, done + 1, number);
-    tensor_check_interrupt(L);
-  }
-  return 1;
-}
-
 /* ---- encoding ---- */
 
 /* Pushes the bytes of the image at argument 1, which must be of one or three channels. */
@@ -301,8 +158,11 @@ static int l_encode_jpeg(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"load", l_load}, {"decode", l_decode},         {"load_list", l_load_list},
-    {"size", l_size}, {"encode_png", l_encode_png}, {"encode_jpeg", l_encode_jpeg},
+    {"load", l_load},
+    {"decode", l_decode},
+    {"size", l_size},
+    {"encode_png", l_encode_png},
+    {"encode_jpeg", l_encode_jpeg},
     {NULL, NULL},
 };
 

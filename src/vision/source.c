@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../base/alloc.h"
 #include "../base/files.h"
 #include "../base/interrupt.h"
 #include "../base/parallel.h"

@@ -117,6 +117,19 @@ function T.test_lists_of_strings_are_taken_as_they_are()
   lu.assertIs(set.columns.subject, list)
 end
 
+function T.test_strings_look_like_a_table_that_cannot_be_written_to()
+  local list = all_kinds():subset({ 3, 1 }):column "subject"
+  lu.assertEquals({ type(list), #list, list[1], list[3], table.concat(list, "+") }, { "table", 2, "x", nil, "x+x" })
+  local seen = {}
+  for i, text in pairs(list) do seen[i] = text end
+  lu.assertEquals(seen, { "x", "x" })
+  lu.assertEquals(list, { "x", "x" })
+  lu.assertEquals(tostring(list), "2 strings: x, x")
+  lu.assertStrContains(check.message(function() list[1] = "z" end), "this list of strings belongs to a data set")
+  local set = numbered(2, { subjects = list })
+  lu.assertEquals(set:column("subject"):totable(), { "x", "x" })
+end
+
 ---- From a table ----
 
 local pgm = "P5\n1 1\n255\n\7"

@@ -385,7 +385,7 @@ function T.test_sequences_in_the_order_of_their_numbers()
   lu.assertEquals(set.images.shape, { 2, 3, 1, 1, 1 })
   lu.assertEquals(values(set), { 1, 9, 100, 50, 50, 50 })
   lu.assertEquals(set.classes, { "happiness", "sadness" })
-  lu.assertEquals(set.paths:totable(), { dir / "happy/s1", dir / "sad/s2" })
+  lu.assertEquals(set.paths, { dir / "happy/s1", dir / "sad/s2" })
   lu.assertEquals(values(assert(data.sequences(dir.path, { size = 1, frames = 1 }))), { 1, 50 })
   lu.assertStrContains(tostring(set), "2 sequences of 3 images of 1 x 1 x 1")
 end

@@ -64,7 +64,7 @@ function cache.write(set, path)
     return nil, faults[first]
   end
   local all = {}
-  for _, name in ipairs(columns.names(set.columns)) do all[name] = set:column(name) end
+  for _, name in ipairs(columns.names(set.columns)) do all[name] = columns.take(set.columns[name], set.rows) end
   local _open <close> = scope.scope()
   return set:derive { source = source, rows = rows.range(#source), columns = all, stored = false }
 end

@@ -11,6 +11,45 @@ local errors = require "feral.base.errors"
 
 local columns = {}
 
+---- Lists of strings, as users see them ----
+
+--- A list of strings as a table that cannot be written to: list[i], #list, ipairs and pairs, table.concat, list:totable().
+---@class StringList
+local StringList = {}
+local held = setmetatable({}, { __mode = "k" }) -- the engine's list behind each
+
+function StringList:__index(key)
+  if math.type(key) == "integer" then return held[self][key] end
+  return rawget(StringList, key)
+end
+
+function StringList:__newindex()
+  errors.raise("this list of strings belongs to a data set (list:totable() gives one of your own)")
+end
+
+function StringList:__len() return #held[self] end
+function StringList:__tostring() return tostring(held[self]) end
+
+function StringList:__pairs()
+  local next_string, list, first = pairs(held[self])
+  return function(_, i) return next_string(list, i) end, self, first
+end
+
+--- A plain table of the strings.
+function StringList:totable() return held[self]:totable() end
+
+--- What users get of a column: tensors as they are, strings as a StringList.
+---@param column Tensor|Strings
+---@return Tensor|StringList
+function columns.shown(column)
+  if not strings.is_strings(column) then return column end
+  local list = setmetatable({}, StringList)
+  held[list] = column
+  return list
+end
+
+---- Making ----
+
 local function are_integers(list)
   for _, value in ipairs(list) do
     if math.type(value) ~= "integer" then return false end
@@ -19,6 +58,7 @@ local function are_integers(list)
 end
 
 local function from_list(list)
+  if held[list] then return held[list] end
   if type(list[1]) == "string" then return strings.new(list) end
   return create.from_table(list, are_integers(list) and "i32" or nil)
 end

@@ -5,11 +5,18 @@
 ---     local loader = data.loader(train, { batch = 64, seed = 1 })
 ---     for x, y in loader:batches(1) do ... end
 ---
+--- A set is an index over pixels, wherever those are: set:subset, split, kfold, balance, shuffle and concat give other sets over
+--- the same pixels, and columns travel with the rows.
+---
+---     for i, fold in ipairs(set:kfold(10, { by = "subject" })) do ... fold.train ... fold.test ... end
+---     local big = assert(data.folder("faces", { keep = "files" }))  -- read as needed; "cache": decoded once to a file
+---     big:add_column("weight", weights); big:column "path"
+---
 --- data.set{images, labels, classes}   tensors of your own as a data set
 --- data.synthetic{count}               drawn faces, still or moving
 --- data.folder(dir)                    dir/<class>/<image>
 --- data.fer2013(path)                  FER2013, as folders or as the original CSV
---- data.csv(path)                      a table of paths and labels
+--- data.csv(path)                      a table of paths, labels, subjects, weights, boxes ...
 --- data.sequences(dir)                 dir/<class>/<sequence>/<frame>
 --- data.loader(set)                    batches
 --- data.emotions                       names of emotions and how data sets spell them

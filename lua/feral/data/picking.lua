@@ -101,11 +101,12 @@ end
 
 --- The groups that a column makes of the rows: i32 numbers, and how many there are.
 local function groups_by(self, where, by, least)
-  local column = self:column(by)
+  self:column(by) -- which says what columns there are
+  local column = self.columns[by]
   if core.is_tensor(column) and column:dim() ~= 1 then
     errors.raise("%s: column '%s' has several values for a sample, so it makes no groups", where, by)
   end
-  local group, count = rows.groups(column)
+  local group, count = rows.groups(columns.take(column, self.rows))
   if count < (least or 2) then
     errors.raise("%s: column '%s' makes %d groups, too few for %d parts", where, by, count, least or 2)
   end

@@ -18,7 +18,7 @@ local errors = require "feral.base.errors"
 ---@field skipped string[]         what could not be read, each as "path: what is wrong"
 ---@field steps table[]|nil        what was done to the pixels since their file: { { name = "gray" }, { name = "resize", ... } }
 ---@field labels Tensor            i32: the class of each row, from 1
----@field paths Strings|nil        where each row came from: paths[i], #paths, ipairs(paths), paths:totable()
+---@field paths StringList|nil     where each row came from: paths[i], #paths, ipairs(paths), paths:totable()
 ---@field images Tensor            u8 N x C x H x W (sequences N x T x C x H x W): all pixels of the rows, read at the first use
 local Set = {}
 
@@ -153,7 +153,7 @@ end
 
 --- The values of a column for the rows of the set.
 ---@param name string  "label", "path", "subject" ...
----@return Tensor|Strings  N, N x ...; strings as list[i], #list, ipairs(list), list:totable()
+---@return Tensor|StringList  N, N x ...; strings as list[i], #list, ipairs(list), list:totable()
 --- Raises when there is no such column.
 function Set:column(name)
   local column = self.columns[name]
@@ -162,8 +162,7 @@ function Set:column(name)
     errors.raise("column: there is no '%s'%s (the columns are %s)", tostring(name), errors.hint(name, names),
       table.concat(names, ", "))
   end
-  if is_whole(self) then return column end
-  return columns.take(column, self.rows)
+  return columns.shown(is_whole(self) and column or columns.take(column, self.rows))
 end
 
 --- Adds a column, or puts another in its place: a value for each row of this set. Samples of the source that are not in the
