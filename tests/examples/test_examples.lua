@@ -173,6 +173,15 @@ function T.test_sequence()
   lu.assertAlmostEquals(percent(output, "\n  mean over time"), 50, 7) -- chance, whatever it has learnt
 end
 
+function T.test_folds()
+  local output = run("folds", "--count 700 --folds 4 --size 16")
+  lu.assertStrContains(output, "700 images of 1 x 16 x 16 (drawn on demand), 7 classes")
+  local people = 0
+  for tested in output:gmatch("(%d+) people") do people = people + tested end
+  lu.assertEquals(people, 10)
+  lu.assertStrContains(output, "nobody is on both sides of any fold")
+end
+
 function T.test_custom_layer()
   local output = run "custom_layer"
   local tape, differences = output:match("gradient by the tape ([-%d.]+), by differences ([-%d.]+)")
@@ -183,7 +192,7 @@ function T.test_custom_layer()
 end
 
 function T.test_help_and_mistakes_on_the_command_line()
-  for _, name in ipairs { "demo", "fer2013", "svm", "cnn_svm", "sequence" } do
+  for _, name in ipairs { "demo", "fer2013", "svm", "cnn_svm", "sequence", "folds" } do
     lu.assertStrContains(run(name, "--help"), "usage: feral examples/" .. name .. ".lua")
     local _, errors, code = program.shell(('"$F" examples/%s.lua --seeed 5'):format(name))
     lu.assertEquals(code, 2)
