@@ -108,6 +108,28 @@ function T.test_map_labels_renames_joins_and_leaves_out()
   lu.assertEquals(renamed.labels:totable(), { 2, 4, 3, 1 })
 end
 
+function T.test_with_classes_numbers_them_anew()
+  local set = numbered({ 1, 2, 2 }, { "fear", "joy" })
+  local other = set:subset({ 3, 1 }):with_classes { "joy", "more", "fear" }
+  lu.assertEquals({ other.labels:totable(), other.classes, numbers_in(other) }, { { 1, 3 }, { "joy", "more", "fear" }, { 3, 1 } })
+  lu.assertEquals(set.labels:totable(), { 1, 2, 2 })
+  lu.assertStrContains(check.message(set.with_classes, set, { "joi", "fear" }),
+    "with_classes: the set's class 'joy' is not in the list, did you mean 'joi'?")
+end
+
+function T.test_where_a_column_has_a_value()
+  local set = numbered({ 1, 2, 2, 1 }, { "a", "b" })
+  set:add_column("split", { "train", "test", "train", "" }):add_column("fold", { 1, 2, 2, 3 }):add_column("w", { 0.5, 1, 0.5, 2 })
+  lu.assertEquals(numbers_in(set:where("split", "train")), { 1, 3 })
+  lu.assertEquals(numbers_in(set:where("split", "")), { 4 })
+  lu.assertEquals(numbers_in(set:subset({ 3, 4, 2 }):where("fold", 2)), { 3, 2 })
+  lu.assertEquals(numbers_in(set:where("w", 0.5)), { 1, 3 })
+  lu.assertStrContains(check.message(set.where, set, "split", "dev"), "where: no sample has split 'dev'")
+  lu.assertStrContains(check.message(set.where, set, "spilt", "dev"), "column: there is no 'spilt', did you mean 'split'?")
+  set:add_column("box", tensor.zeros(4, 4))
+  lu.assertStrContains(check.message(set.where, set, "box", 0), "where: column 'box' has several values for a sample")
+end
+
 function T.test_map_labels_messages()
   local set = numbered({ 1, 2 }, { "anger", "fear" })
   lu.assertStrContains(check.message(set.map_labels, set, { angr = "x" }),

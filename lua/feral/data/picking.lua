@@ -57,6 +57,32 @@ function picking.subset(self, choice)
   return pick(self, places_of(self, choice))
 end
 
+--- The number of the group whose first member has this value; nil where none has.
+local function group_of(column, first, value)
+  for g, place in ipairs(create.totable(first)) do
+    local found = column[place]
+    if core.is_tensor(found) then found = found:item() end
+    if found == value then return g end
+  end
+end
+
+--- The samples that have a value in a column: set:where("split", "train"), set:where("fold", 3).
+---@param name string
+---@param value string|number
+---@return Set
+--- Raises when there is no such column, or no sample has the value.
+function picking.where(self, name, value)
+  local _open <close> = scope.scope()
+  local column = self:column(name)
+  if core.is_tensor(column) and column:dim() ~= 1 then
+    errors.raise("where: column '%s' has several values for a sample", name)
+  end
+  local group, _, first = rows.groups(columns.take(self.columns[name], self.rows))
+  local g = group_of(column, first, value)
+  if not g then errors.raise("where: no sample has %s '%s'", name, tostring(value)) end
+  return pick(self, rows.where(group, g))
+end
+
 --- The samples in random order.
 ---@param options {seed: integer}|nil
 ---@return Set
@@ -256,6 +282,23 @@ function picking.map_labels(self, map)
   local rest = #left == #self.classes and self or pick(self, rows.where(rows.map(self.labels, stays), 1))
   local label = scope.keep(rows.map(self.columns.label, to))
   return rest:derive { columns = columns.with(self.columns, "label", label), classes = classes }
+end
+
+--- The same samples with their classes numbered as in another list, which may be longer: that of a model, of another set.
+---@param classes string[]
+---@return Set
+--- Raises when the set has a class that is not in the list.
+function picking.with_classes(self, classes)
+  local number, to = {}, {}
+  for c, name in ipairs(classes) do number[name] = c end
+  for c, name in ipairs(self.classes) do
+    to[c] = number[name]
+    if not to[c] then
+      errors.raise("with_classes: the set's class '%s' is not in the list%s", name, errors.hint(name, classes))
+    end
+  end
+  local label = scope.keep(rows.map(self.columns.label, to))
+  return self:derive { columns = columns.with(self.columns, "label", label), classes = classes }
 end
 
 return picking
