@@ -440,18 +440,12 @@ static void take_faults(lua_State *L, const Copy *c, long some, int faults) {
   }
 }
 
-/* source:write(path, header, rows, each) -> true, faults; or nil, message
-   Writes the header and those samples, (N,T,H,W,C), to a file; an old one of that name stays whole until the end. What cannot
-   be had becomes zeros, and faults[k] says why. Calls each(samples written) now and then, where it is not nil. */
-static int l_write(lua_State *L) {
-  enum { BYTES_TOGETHER = 4 << 20, PATH = 2, HEADER, ROWS, EACH, FAULTS };
-  const Source *s = source_check(L, 1);
-  const char *path = luaL_checkstring(L, PATH);
-  size_t length, size = source_image_bytes(s) * (size_t)s->frames;
-  const char *header = luaL_checklstring(L, HEADER, &length);
-  lua_settop(L, EACH);
-  lua_newtable(L);
-  const Tensor *rows = push_rows(L, ROWS, s);
+enum { WRITE_PATH = 2, WRITE_HEADER, WRITE_ROWS, WRITE_EACH, WRITE_FAULTS };
+
+/* A copy that has not begun, with all its memory. */
+static Copy *push_whole_copy(lua_State *L, const Source *s, const Tensor *rows) {
+  enum { BYTES_TOGETHER = 4 << 20 };
+  size_t size = source_image_bytes(s) * (size_t)s->frames;
   Copy *c = push_copy(L);
   lua_toclose(L, -1);
   c->source = s;
@@ -461,24 +455,49 @@ static int l_write(lua_State *L) {
   c->out = push_memory(L, (size_t)c->together * size);
   c->failed = push_memory(L, (size_t)c->together);
   c->rooms = push_rooms(L, s);
+  return c;
+}
+
+/* Whether the caller wants no more. */
+static bool is_stopped(lua_State *L, const Copy *c) {
+  tensor_check_interrupt(L);
+  if (lua_isnil(L, WRITE_EACH)) return false;
+  lua_pushvalue(L, WRITE_EACH);
+  lua_pushinteger(L, c->done);
+  lua_pushvalue(L, WRITE_FAULTS);
+  lua_call(L, 2, 1);
+  bool stopped = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return stopped;
+}
+
+/* source:write(path, header, rows, each) -> true, faults; or nil, message
+   Writes the header and those samples, (N,T,H,W,C), to a file; an old one of that name stays whole until the end. What cannot
+   be had becomes zeros, and faults[k] says why. Calls each(samples written, faults) now and then, where it is not nil; once
+   that gives true nothing is written, and the result is false, faults. */
+static int l_write(lua_State *L) {
+  const Source *s = source_check(L, 1);
+  const char *path = luaL_checkstring(L, WRITE_PATH);
+  size_t length;
+  const char *header = luaL_checklstring(L, WRITE_HEADER, &length), *error = NULL;
+  lua_settop(L, WRITE_EACH);
+  lua_newtable(L);
+  Copy *c = push_whole_copy(L, s, push_rows(L, WRITE_ROWS, s));
+  bool stopped = false;
   files_begin(&c->writer, path);
   files_write(&c->writer, header, length);
-  while (c->done < c->count && c->writer.error == NULL) {
-    take_faults(L, c, copy_some(c), FAULTS);
-    tensor_check_interrupt(L);
-    if (lua_isnil(L, EACH)) continue;
-    lua_pushvalue(L, EACH);
-    lua_pushinteger(L, c->done);
-    lua_call(L, 1, 0);
+  while (!stopped && c->done < c->count && c->writer.error == NULL) {
+    take_faults(L, c, copy_some(c), WRITE_FAULTS);
+    stopped = is_stopped(L, c);
   }
-  const char *error = files_commit(&c->writer);
+  if (!stopped) error = files_commit(&c->writer);
   if (error != NULL) {
     lua_pushnil(L);
     lua_pushfstring(L, "%s: %s", path, error);
     return 2;
   }
-  lua_pushboolean(L, 1);
-  lua_pushvalue(L, FAULTS);
+  lua_pushboolean(L, !stopped);
+  lua_pushvalue(L, WRITE_FAULTS);
   return 2;
 }
 

@@ -27,8 +27,8 @@ end
 ---@param source Source
 ---@param at Tensor  i32: which samples
 ---@param path string
----@param each fun(done: integer)|nil  called now and then
----@return Source|nil
+---@param each (fun(done: integer, faults: table): boolean|nil)|nil  called now and then; true ends it, with no file written
+---@return Source|nil|false  false where 'each' has ended it
 ---@return table<integer, string>|string  what is wrong with samples that could not be had, which the file has zeros for; or
 ---   "path: what is wrong"
 function cache.make(source, at, path, each)
@@ -41,7 +41,7 @@ function cache.make(source, at, path, each)
     if not ok then return nil, message end
   end
   local ok, faults = source:write(path, npy.header("u8", shape), at, each)
-  if not ok then return nil, faults end
+  if not ok then return ok, faults end
   local opened, message = cache.open(path)
   return opened, opened and faults or message
 end
@@ -51,18 +51,13 @@ end
 ---@param set Set
 ---@param path string  ".npy"; a file of that name stays whole until the new one is complete
 ---@return Set|nil
----@return string|nil  "path: what is wrong": of the file, or of the first image that cannot be read; then the file is removed
+---@return string|nil  "path: what is wrong": of the file, or of an image that cannot be read; then an old file stays
 --- Raises when the images differ in size.
 function cache.write(set, path)
   set:image_size()
-  local source, faults = cache.make(set.source, set.rows, path)
-  if not source then return nil, faults end
-  local first = math.huge
-  for k in pairs(faults) do first = math.min(first, k) end
-  if faults[first] then
-    os.remove(path)
-    return nil, faults[first]
-  end
+  local function is_faulty(_, faults) return next(faults) ~= nil end
+  local source, faults = cache.make(set.source, set.rows, path, is_faulty)
+  if not source then return nil, source == nil and faults or select(2, next(faults)) end
   local all = {}
   for _, name in ipairs(columns.names(set.columns)) do all[name] = columns.take(set.columns[name], set.rows) end
   local _open <close> = scope.scope()
