@@ -452,7 +452,7 @@ function T.test_scores_take_paths_images_and_lists()
   local m, images = new { stages.hog(HOG), machine(24, CLASSES) }, probes()
   assert(feral.image.save(dir / "1.png", images[1]))
   local both = m:scores { dir / "1.png", images[2] }
-  check.close(both, m:scores_of(tensor.cat({ feral.preprocess.batch(images, SIZES) }, 1):narrow(1, 1, 2)), 1e-6)
+  check.close(both, m:scores_of(m.stages[1]:apply { images[1], images[2] }), 1e-6)
   lu.assertEquals(m:scores(dir / "1.png"):tobytes(), m:scores(images[1]):tobytes())
   lu.assertEquals({ m:scores(dir / "2.png") }, { nil, dir / "2.png: No such file or directory" })
   refused("model: logits(x) is called scores_of(x)", m.logits, m, images[1])

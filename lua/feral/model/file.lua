@@ -101,11 +101,13 @@ end
 local function guarded(tensors, f, ...)
   local before, memory, bytes = random.state(), scope.memory(), 0
   for _, t in pairs(tensors) do bytes = bytes + t:numel() * 8 end
+  local _restored <close> = setmetatable({}, { __close = function()
+    if memory.cap then scope.memory_cap(memory.cap) end
+    random.set_state(before)
+  end })
   local enough = memory.live and memory.live + 2 * bytes + SLACK
   if enough and (memory.cap == 0 or enough < memory.cap) then scope.memory_cap(enough) end
   local result = table.pack(errors.attempt(f, ...))
-  if enough then scope.memory_cap(memory.cap) end
-  random.set_state(before)
   if not result[1] then return nil, result[2] end
   return table.unpack(result, 2, result.n)
 end

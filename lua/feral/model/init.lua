@@ -156,10 +156,10 @@ function Model:image_size()
   return self.stages[1]:size()
 end
 
---- Scores of what is preprocessed already: N x C x H x W as loaders give it, or features N x D for a model without
---- preprocessing. No gradients; networks compute in eval mode. What a score is depends on the classifier: a network's logit,
---- an SVM's decision values or votes, the logarithm of a probability for an ensemble and for neighbours.
----@param x Tensor
+--- Scores of what is preprocessed already.
+--- No gradients; networks compute in eval mode. What a score is depends on the classifier: a network's logit, an SVM's decision
+--- values or votes, the logarithm of a probability for an ensemble and for neighbours.
+---@param x Tensor  N x C x H x W as loaders give it, or features N x D for a model without preprocessing
 ---@return Tensor  N x classes
 function Model:scores_of(x)
   local open <close> = scope.scope()
@@ -185,8 +185,8 @@ function Model:scores(images)
   return open:leave(self:scores_of(batch))
 end
 
---- Probabilities of the classes for raw images: the softmax of the scores. An SVM's are no estimates of how often it is right;
---- see calibrate.
+--- Probabilities of the classes for raw images: the softmax of the scores.
+--- An SVM's are no estimates of how often it is right; see calibrate.
 ---@param images Tensor|string|table  as for scores
 ---@return Tensor|nil, string|nil     N x classes, or nil and a message when an image cannot be read
 function Model:probabilities(images)
@@ -243,8 +243,7 @@ local function over(loader, f)
   return open:leave(index.cat(parts, 1), create.from_table(labels, "i32"))
 end
 
---- Features of a loader's samples by the stages that a model will have before its classifier: to train that on what it will
---- then see.
+--- Features of a loader's samples, to train a classifier on what it will then see in a model.
 ---@param list any[]     stages without a classifier, as stages.hog { cell = 8 }
 ---@param loader Loader  its preprocessing is then the model's
 ---@return Tensor x      N x D
@@ -320,8 +319,8 @@ function Model:evaluate(loader)
   return report
 end
 
---- The same model with a temperature behind its classifier, fitted to samples that it was not trained on. What it predicts
---- stays; its probabilities come near how often it is right.
+--- The same model with a temperature behind its classifier, fitted to samples that it was not trained on.
+--- What it predicts stays; its probabilities come near how often it is right.
 ---@param loader Loader
 ---@return Model|nil, string|nil  nil and a message as for evaluate
 function Model:calibrate(loader)
