@@ -439,6 +439,23 @@ function T.test_classes_numbered_otherwise_are_told_apart_by_name()
     { nil, "the data's class 'neutrality' is none of the model's, did you mean 'neutral'? (it knows anger, happiness, neutral)" })
 end
 
+function T.test_soft_labels_count_as_the_class_with_most_votes()
+  local m, x = new(linear_net()), check.randn(3, 1, 16, 16)
+  local function of(y)
+    return { batches = function()
+      local given = false
+      return function()
+        if not given then
+          given = true
+          return x, y
+        end
+      end
+    end }
+  end
+  local soft = of(tensor { { 0.2, 0.7, 0.1 }, { 0.5, 0.2, 0.3 }, { 0, 0.4, 0.6 } })
+  lu.assertEquals(m:evaluate(soft).confusion, m:evaluate(of(tensor({ 2, 1, 3 }, "i32"))).confusion)
+end
+
 function T.test_another_preprocessing_is_refused()
   local m = new(linear_net())
   local dark = loader { preprocessing = { height = 16, width = 16, channels = 1, mean = 0, std = 1 } }

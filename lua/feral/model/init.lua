@@ -226,6 +226,9 @@ local function check_loader(loader)
   errors.raise("model: a loader (data.loader) expected, got %s", type(loader) == "table" and "another table" or type(loader))
 end
 
+--- Labels as numbers: of soft ones (shares of votes, N x K) the class with most.
+local function hard(y) return y:dim() == 2 and select(2, reduce.max(y, 2)) or y end
+
 --- What f makes of a loader's batches, one below the other, and their labels.
 local function over(loader, f)
   check_loader(loader)
@@ -237,7 +240,7 @@ local function over(loader, f)
     local inner <close> = scope.scope()
     local x, y = next_batch()
     if not x then break end
-    table.move(create.totable(y), 1, #y, #labels + 1, labels)
+    table.move(create.totable(hard(y)), 1, #y, #labels + 1, labels)
     parts[#parts + 1] = inner:leave(f(x))
   end
   return open:leave(index.cat(parts, 1), create.from_table(labels, "i32"))
