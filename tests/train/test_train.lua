@@ -318,6 +318,30 @@ function T.test_averages_are_what_is_validated_kept_and_left()
   lu.assertEquals(#select(2, trained { ema = 0.5, epochs = 1 }), 1)
 end
 
+function T.test_averages_follow_each_step()
+  local function last(more)
+    more.validation, more.epochs = false, 2
+    return bytes_of((trained(more)))
+  end
+  lu.assertEquals(last { ema = 0 }, last {}) -- without memory they are the weights
+  lu.assertNotEquals(last { ema = 0.9 }, last {})
+end
+
+function T.test_an_epoch_whose_validation_loss_is_no_number_is_never_best()
+  local net, passes = small_net(), 0
+  local function loss(logits, y)
+    local value = feral.loss.cross_entropy(logits, y)
+    if #y ~= 8 then return value end -- training
+    passes = passes + 1
+    return passes == 1 and value * math.huge or value
+  end
+  local history = train.fit(net, options_for(net, {
+    loss = loss, validation = batches { count = 1, n = 8 }, epochs = 3, metrics = { flat = function() return 1 end },
+    select = "flat",
+  }))
+  lu.assertEquals({ history[1].validation_loss, history.best }, { math.huge, 2 })
+end
+
 function T.test_test_data_are_scored_once_with_the_best_weights()
   local test, passes = batches { count = 2, seed = 3 }, 0
   local plain = test.batches

@@ -253,7 +253,7 @@ function Optimiser:__tostring()
 end
 
 --- Stochastic gradient descent, with momentum if given (Polyak 1964; nesterov: Sutskever et al. 2013).
---- optim.SGD(params, {lr, momentum, dampening, weight_decay, nesterov})
+--- optim.SGD(params, {lr, momentum, dampening, weight_decay, nesterov}); params may be groups, see optim.decay_groups
 optim.SGD = optim.class("SGD", { lr = 0.01, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false })
 
 function optim.SGD:check()

@@ -11,13 +11,13 @@ local loss_functions = require "feral.nn.loss"
 local metrics = require "feral.train.metrics"
 local compile = require "feral.plan.compile"
 
-local evaluation = {}
+local train = {} -- its functions are found under this name, train.evaluate
 
 local BATCH_FIELDS = { "weight", "votes", "index", "lengths" } -- what a loader may tell of its samples
 
 --- Raises unless this is a loader.
 ---@param name string  whose, for the message
-function evaluation.check_loader(name, loader)
+function train.check_loader(name, loader)
   if type(loader) == "table" and loader.batches then return end
   errors.raise("%s must be a loader (data.loader), got %s", name, type(loader) == "table" and "another table" or type(loader))
 end
@@ -26,7 +26,7 @@ end
 --- scores.
 ---@return Tensor|nil labels       i32 N
 ---@return Tensor|nil predictions  i32 N
-function evaluation.hard(logits, y)
+function train.hard(logits, y)
   if not core.is_tensor(y) or logits:dim() ~= 2 then return nil end
   local is_hard = y.dtype == "i32" and y:dim() == 1
   local is_soft = y.dtype == core.real and y:dim() == 2 and y:size(2) == logits:size(2)
@@ -35,10 +35,10 @@ function evaluation.hard(logits, y)
 end
 
 --- How many samples a batch has.
-function evaluation.count(x, y) return core.is_tensor(y) and #y or #x end
+function train.count(x, y) return core.is_tensor(y) and #y or #x end
 
 --- The loss where none is given: cross entropy, of batches with weights weighted.
-function evaluation.loss(logits, y, batch)
+function train.loss(logits, y, batch)
   return loss_functions.cross_entropy(logits, y, { sample_weight = batch and batch.weight })
 end
 
@@ -58,7 +58,7 @@ local function score_batch(gathered, next_batch, predict, loss)
   local x, y, batch = next_batch()
   if x == nil then return nil end
   local pieces = { logits = predict(x), targets = y }
-  local n = evaluation.count(x, y)
+  local n = train.count(x, y)
   local sum = loss(pieces.logits, y, batch):item() * n
   for _, name in ipairs(BATCH_FIELDS) do pieces[name] = batch and batch[name] end
   leave_with(open, pieces)
@@ -82,19 +82,22 @@ local function result_of(gathered, batches, classes)
   for name, pieces in pairs(gathered) do -- what some batches lack is left out
     result[name] = #pieces == batches and index.cat(pieces, 1) or nil
   end
-  result.labels, result.predictions = evaluation.hard(result.logits, result.targets)
+  result.labels, result.predictions = train.hard(result.logits, result.targets)
   if result.labels then result.probabilities = ops.softmax(result.logits, 2) end
   return result
 end
 
---- Predicts a whole loader in eval mode, without gradients. The network's mode is afterwards as it was.
+--- Predicts a whole loader in eval mode, without gradients. The network's mode is afterwards as it was. The result has tensors
+--- over all samples, in the loader's order: logits and probabilities N x K, predictions and labels i32 N (of soft labels the
+--- largest class), targets (the labels as they came), and weight, votes, index, lengths where the batches have them; and loss,
+--- count and classes (the loader's). Where the labels are no classes it has no labels, predictions and probabilities.
 ---@param net Module
 ---@param loader table  for x, y, batch in loader:batches(0); y is i32 N, or soft f32 N x K; batch is nil or {weight, votes, ...}
 ---@param loss (fun(logits: Tensor, y: Tensor, batch: table|nil): Tensor)|nil  default cross entropy, weighted by batch.weight
 ---@return Evaluation
-function evaluation.evaluate(net, loader, loss)
-  evaluation.check_loader("evaluate: the data", loader)
-  loss = loss or evaluation.loss
+function train.evaluate(net, loader, loss)
+  train.check_loader("evaluate: the data", loader)
+  loss = loss or train.loss
   local predict = compile.predictor(net)
   local gathered, sum, count, batches = { logits = {}, targets = {} }, 0, 0, 0
   for _, name in ipairs(BATCH_FIELDS) do gathered[name] = {} end
@@ -121,13 +124,13 @@ end
 ---@param classes string[]|nil  default: the loader's
 ---@return table
 --- Raises where the labels are no classes, i32 N or soft N x K.
-function evaluation.score(net, loader, classes)
+function train.score(net, loader, classes)
   local _open <close> = scope.scope()
-  local result = evaluation.evaluate(net, loader)
+  local result = train.evaluate(net, loader)
   classes = classes or loader.classes or errors.raise("score: the names of the classes are missing")
   local report = metrics.report(metrics.confusion(result.labels, result.predictions, #classes), classes)
   report.loss = result.loss
   return report
 end
 
-return evaluation
+return train
