@@ -152,7 +152,7 @@ function T.test_a_stopped_training_can_be_made_a_model_as_it_is()
   lu.assertEquals(model.card.accuracy, result.accuracy)
   lu.assertNil(files.look(root .. "/a model.checkpoint"))
   lu.assertNil(files.look(root .. "/a model.best"))
-  _, errors, code = feral(line .. " --finish")
+  errors, code = select(2, feral(line .. " --finish"))
   lu.assertEquals({ errors, code }, { "feral train: --finish: there is no checkpoint a model.checkpoint\n", 1 })
 end
 
