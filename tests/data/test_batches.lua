@@ -275,7 +275,7 @@ function T.test_released_images_stay_while_a_queue_reads_them()
   local queue
   do
     local _open <close> = tensor.scope()
-    local images, all = tensor.full({ 4, 1, 3, 3 }, 7, "u8"):as_image(), tensor({ 1, 2, 3, 4 }, "i32")
+    local images, all = scope.keep(tensor.full({ 4, 1, 3, 3 }, 7, "u8"):as_image()), tensor({ 1, 2, 3, 4 }, "i32")
     queue = core.queue(source.memory(images), all, all, 2, steps {}.core, false, 0, 0, 1)
     lu.assertEquals(queue:next().shape, { 2, 1, 3, 3 })
   end
@@ -285,7 +285,7 @@ function T.test_released_images_stay_while_a_queue_reads_them()
 end
 
 function T.test_what_is_wrong_is_said()
-  local images, all = source.memory(tensor.zeros({ 4, 1, 3, 3 }, "u8"):as_image()), tensor({ 1, 2, 3, 4 }, "i32")
+  local images, all = source.memory(scope.keep(tensor.zeros({ 4, 1, 3, 3 }, "u8"):as_image())), tensor({ 1, 2, 3, 4 }, "i32")
   local function message(order, numbers, batch, list, first)
     return check.message(core.queue, images, order, numbers, batch, (list or steps {}).core, false, 0, 0, first or 1)
   end

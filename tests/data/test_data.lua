@@ -5,7 +5,7 @@ local pictures = require "pictures"
 local temporary = require "temporary"
 local files = require "feral.core.files"
 local csv = require "feral.formats.csv"
-local preprocess = require "feral.steps.preprocess"
+local steps = require "feral.steps"
 local data, image, face, tensor = feral.data, feral.image, feral.face, feral.tensor
 
 local T = {}
@@ -172,11 +172,12 @@ function T.test_many_files_read_together_are_those_read_one_by_one()
     lu.assertEquals(#set + #set.skipped, 300)
     lu.assertTrue(#set.skipped > 20)
     for i = 2, #set.skipped do lu.assertTrue(set.skipped[i - 1] < set.skipped[i]) end
+    local list = steps { channels == 1 and steps.gray() or steps.rgb(), steps.resize(20, 17) }
     for i, path in ipairs(set.paths) do
-      local alone = assert(preprocess.bytes(path, { height = 20, width = 17, channels = channels }))
+      local alone = assert(list:bytes(path))
       lu.assertTrue(set.images[i]:tobytes() == alone:tobytes(), path)
     end
-    local _, message = preprocess.bytes(set.skipped[1]:match("^(.-): "), { height = 2, width = 2, channels = channels })
+    local _, message = list:bytes(set.skipped[1]:match("^(.-): "))
     lu.assertEquals(message, set.skipped[1])
   end
 end

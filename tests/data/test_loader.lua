@@ -201,6 +201,7 @@ function T.test_options_are_checked()
   lu.assertStrContains(message { normalize = "yes" }, "data.loader: normalize 'yes' is unknown")
   lu.assertStrContains(message { std = 0 }, "normalize: std must be a number from 1e-06")
   lu.assertStrContains(message { augment = { rotate = 3 } }, "steps: 'rotate = ...' is no step; write steps.rotate(...)")
+  set.steps = { { name = "gray" }, { name = "resize", height = 4, width = 4 } }
   lu.assertStrContains(message { preprocessing = { height = 5, width = 4, channels = 1, mean = 0, std = 1 } },
     "the preprocessing is { gray(), resize(5, 4), normalize(0, 1) }, the set's images have been through")
 end

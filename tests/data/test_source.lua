@@ -8,7 +8,7 @@ local draw = require "feral.core.face_draw"
 local scope = require "feral.core.scope"
 local npy = require "feral.formats.npy"
 local files = require "feral.core.files"
-local preprocess = require "feral.steps.preprocess"
+local steps = require "feral.steps"
 local check = require "check"
 local pictures = require "pictures"
 local temporary = require "temporary"
@@ -161,7 +161,7 @@ function T.test_files_are_decoded_as_alone()
     lu.assertEquals(source:look(1, 80), {})
     lu.assertEquals({ source:kind(), source:image_size() }, { "files", channels, 20, 17 })
     assert_source(source, 80, 1, function(i)
-      return assert(preprocess.bytes(paths[i], { height = 20, width = 17, channels = channels })):tobytes()
+      return assert(steps { channels == 1 and steps.gray() or steps.rgb(), steps.resize(20, 17) }:bytes(paths[i])):tobytes()
     end)
   end
 end
@@ -259,8 +259,9 @@ function T.test_sequences_of_files_may_differ_in_length()
   lu.assertEquals(source:look(1, 3), {})
   lu.assertEquals({ #source, source:frames(), source:frames(1), source:frames(2), source:frames(3) }, { 3, 3, 1, 3, 2 })
   lu.assertTrue(source:is_sequential())
-  lu.assertTrue(source:fetch(3, 2):tobytes() == preprocess.bytes(paths[6], { height = 5, width = 5, channels = 1 }):tobytes())
-  lu.assertTrue(source:fetch(2, 3):tobytes() == preprocess.bytes(paths[4], { height = 5, width = 5, channels = 1 }):tobytes())
+  local small = steps { steps.gray(), steps.resize(5) }
+  lu.assertTrue(source:fetch(3, 2):tobytes() == small:bytes(paths[6]):tobytes())
+  lu.assertTrue(source:fetch(2, 3):tobytes() == small:bytes(paths[4]):tobytes())
   lu.assertStrContains(check.message(source.read, source, tensor({ 1 }, "i32"), tensor.zeros({ 3, 1, 5, 5 }, "u8")),
     "source: sample 1 has 1 frames, another 3, so they make no tensor")
   lu.assertStrContains(check.message(source.fetch, source, 1, 2), "source: frame 2 is more than 1")

@@ -1,5 +1,6 @@
 local lu = require "luaunit"
 local feral = require "feral"
+local preprocess = require "feral.steps.preprocess"
 local random, files = require "feral.tensor.random", require "feral.core.files"
 local check, temporary, program = require "check", require "temporary", require "program"
 local nn, tensor, model, image = feral.nn, feral.tensor, feral.model, feral.image
@@ -53,12 +54,12 @@ function T.test_a_saved_model_gives_the_same_scores_to_the_bit()
   local x = check.randn(4, 1, 8, 6)
   lu.assertEquals(again:scores_of(x):tobytes(), m:scores_of(x):tobytes())
   lu.assertEquals(again.classes, CLASSES)
-  lu.assertEquals(again.preprocessing, SIZES)
+  lu.assertEquals(again.preprocessing:describe(), preprocess.check(SIZES):describe())
   lu.assertEquals(again.card, card)
   lu.assertFalse(again.net.training)
   lu.assertEquals(tostring(again), [[
 model of 3 classes (anger, happiness, neutral)
-  1 preprocess: images of 1 x 8 x 6, mean 0.4, std 0.3
+  1 preprocess: { gray(), resize(8, 6), normalize(0.4, 0.3) }
   2 network: Sequential, 315 parameters]])
   assert(again:save(dir / "again"))
   lu.assertTrue(files.read(dir / "again") == files.read(dir / "m.safetensors")) -- the file too
@@ -136,7 +137,7 @@ function T.test_damaged_headers_are_named()
   local cap = tensor.memory().cap
   local function deep(n)
     return json.encode { version = 2, classes = CLASSES, stages = {
-      { kind = "preprocess", settings = SIZES }, { kind = "network", settings = { architecture = "@" } },
+      { kind = "preprocess", settings = preprocess.check(SIZES):describe() }, { kind = "network", settings = { architecture = "@" } },
     } }:gsub('"@"', function()
       return ('{"kind":"Sequential","arguments":['):rep(n) .. ("]}"):rep(n)
     end)
@@ -147,7 +148,7 @@ function T.test_damaged_headers_are_named()
     { function() return "[[[" end, "its model header is damaged: " },
     { function(h) h.version = 3 end, "a model of version 3, this feral reads 1 and 2" },
     { function(h) h.version = nil end, "a model of version nil, this feral reads 1 and 2" },
-    { function(h) h.version = 1 end, "stage 1 (preprocess): preprocessing: height and width must be whole numbers" },
+    { function(h) h.version = 1 end, "stage 1 (preprocess): its settings are damaged" },
     { function(h) h.classes = "anger" end, "its list of classes is damaged" },
     { function(h) h.classes = {} end, "its list of classes is damaged" },
     { function(h) h.classes = { "a", 3 } end, "its list of classes is damaged" },
@@ -169,11 +170,14 @@ function T.test_damaged_headers_are_named()
     { function(h) h.stages[3] = { kind = "temperature", settings = { temperature = 0 } } end,
       "stage 3 (temperature): model.stages.temperature: a number above 0 expected, got 0" },
     { function(h) h.stages[1].settings = nil end, "stage 1 (preprocess): its settings are damaged" },
-    { function(h) h.stages[1].settings.height = 0 end,
-      "stage 1 (preprocess): preprocessing: height and width must be whole numbers from 1 to 8192" },
-    { function(h) h.stages[1].settings.channels = 2 end, "stage 1 (preprocess): preprocessing: channels must be 1 or 3, got 2" },
-    { function(h) h.stages[1].settings.std = -1 end,
-      "stage 1 (preprocess): preprocessing: mean must be a number and std one above 0, got 0.4 and -1" },
+    { function(h) h.stages[1].settings[2].height = 0 end,
+      "stage 1 (preprocess): preprocessing: resize: height must be a whole number from 1.0 to 8192.0, got 0" },
+    { function(h) h.stages[1].settings[1].name = "grey" end,
+      "stage 1 (preprocess): preprocessing: steps: there is no step 'grey', did you mean 'gray'? (step 1)" },
+    { function(h) h.stages[1].settings[3].std = -1 end,
+      "stage 1 (preprocess): preprocessing: normalize: std must be a number from 1e-06 to 1000000.0, got -1" },
+    { function(h) h.stages[1].settings[2] = nil end,
+      "stage 1 (preprocess): preprocessing: what comes out of { gray() } differs in size from image to image" },
     { function(h) network(h).architecture = nil end, "stage 2 (network): its architecture is damaged" },
     { function(h) network(h).architecture = 5 end, "stage 2 (network): its architecture is damaged" },
     { function(h) network(h).architecture = "x" end, "stage 2 (network): its architecture is damaged" },
@@ -300,11 +304,11 @@ end
 
 function T.test_what_is_no_image_raises()
   local m = small_model()
-  lu.assertStrContains(check.message(m.predict, m, check.randn(1, 8, 6)), "an image must be a path or a u8 tensor C x H x W")
+  lu.assertStrContains(check.message(m.predict, m, check.randn(1, 8, 6)), "has values of 0 to 1, the largest here is")
   lu.assertStrContains(check.message(m.predict, m, picture(1, 8, 6)[1]), "got 8x6 of u8")
   lu.assertStrContains(check.message(m.predict, m, 5), "an image must be a path or a u8 tensor C x H x W, or a list of them")
   lu.assertStrContains(check.message(m.predict, m, {}), "no images given")
-  lu.assertStrContains(check.message(m.predict, m, picture(2, 8, 6)), "2x8x6")
+  lu.assertStrContains(check.message(m.predict, m, picture(2, 8, 6)), "gray: an image has 1 or 3 channels, this one 2")
 end
 
 function T.test_a_network_that_does_not_fit_its_classes_is_named()
@@ -313,7 +317,7 @@ function T.test_a_network_that_does_not_fit_its_classes_is_named()
   local m = assert(model.load(path))
   lu.assertStrContains(check.message(m.predict, m, picture(1, 8, 6)),
     "model: 2 classes are named (anger, fear), but stage 2 (network) gives 3 scores")
-  path = changed(dir, function(h) h.stages[1].settings.width = 7 end)
+  path = changed(dir, function(h) h.stages[1].settings[2].width = 7 end)
   m = assert(model.load(path))
   lu.assertStrContains(check.message(m.predict, m, picture(1, 8, 6)),
     "Linear: input is 1x112, N x 96 expected\n  in layer 5 (Linear)")

@@ -20,6 +20,7 @@ local image_core = require "feral.core.image"
 local index = require "feral.core.index"
 local reduce = require "feral.core.reduce"
 local arith = require "feral.core.arith"
+local strings = require "feral.core.strings"
 local view = require "feral.core.view"
 local random = require "feral.tensor.random"
 local errors = require "feral.base.errors"
@@ -345,6 +346,7 @@ end
 --- Raises when the list cannot take an image, or gives other sizes for some than for others.
 function List:batch(sources)
   if tensor_core.is_tensor(sources) or type(sources) == "string" then sources = { sources } end
+  if strings.is_strings(sources) then sources = sources:totable() end
   if type(sources) ~= "table" then
     errors.raise("an image must be a path or a u8 tensor C x H x W, or a list of them, got %s", type(sources))
   end
@@ -362,9 +364,11 @@ function List:batch(sources)
 end
 
 --- One image through the list and back to bytes, as a set keeps it: what a list without normalize gives.
----@param img Tensor  u8 C x H x W
----@return Tensor  u8 C x H x W
-function List:bytes(img)
+---@param source Tensor|string  u8 C x H x W, or a path
+---@return Tensor|nil, string|nil  u8 C x H x W; nil and a message where the file cannot be read
+function List:bytes(source)
+  local img, problem = image_of(source, "bytes")
+  if not img then return nil, problem end
   local out, message = core.run(self.core, img, false, 0, 0, 0, true)
   if not out then errors.raise("%s", message) end
   return view.select_first(out, 1)
