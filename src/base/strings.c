@@ -57,7 +57,7 @@ bool strings_add_path(Strings *s, const char *folder, const char *name) {
   size_t before = strlen(folder), after = strlen(name);
   if (!reserve_place(s) || !reserve_bytes(s, before + after + 2)) return false;
   char *to = s->bytes + s->used;
-  memcpy(to, folder, before);
+  memcpy(to, folder, before + 1);
   to[before] = '/';
   memcpy(to + before + 1, name, after + 1);
   s->start[s->count++] = (int64_t)s->used;

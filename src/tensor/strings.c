@@ -139,7 +139,7 @@ static int search_entry(Search *s, DIR *dir, const struct dirent *entry, int dep
     if (depth == 0) return 0;
     if (length + strlen(entry->d_name) + 2 > sizeof s->path) return ENAMETOOLONG;
     s->path[length] = '/';
-    strcpy(s->path + length + 1, entry->d_name);
+    memcpy(s->path + length + 1, entry->d_name, strlen(entry->d_name) + 1);
     int failure = search(s, depth - 1);
     s->path[length] = '\0';
     return failure;
@@ -163,7 +163,7 @@ static int search(Search *s, int depth) {
     failure = search_entry(s, dir, entry, depth);
   }
   if (dir != NULL) closedir(dir);
-  if (failure != 0 && s->wrong[0] == '\0') strcpy(s->wrong, s->path);
+  if (failure != 0 && s->wrong[0] == '\0') memcpy(s->wrong, s->path, sizeof s->wrong);
   return failure;
 }
 
@@ -179,7 +179,7 @@ static int l_add_files(lua_State *L) {
   Search *s = lua_newuserdatauv(L, sizeof *s, 0);
   *s = (Search){.found = &list->strings, .endings = endings};
   if (strlen(folder) >= sizeof s->path) return luaL_argerror(L, 2, "the path is too long");
-  strcpy(s->path, folder);
+  memcpy(s->path, folder, strlen(folder) + 1);
   int failure = search(s, (int)depth);
   if (failure != 0) {
     list->strings.count = before;

@@ -28,7 +28,7 @@ static const char *read_sample(const Source *s, long i, uint8_t *out, void *scra
   for (long f = 0; f < s->frames; f++, out += size) {
     Image image;
     const char *error = source_fetch(s, i, f, scratch, &image);
-    if (error != NULL) return error;
+    if (error != NULL) return error; /* cppcheck-suppress returnDanglingLifetime ; the text lies in scratch */
     memcpy(out, image.pixels, size);
   }
   return NULL;
@@ -170,7 +170,7 @@ static int l_join(lua_State *L) {
   int parts = (int)luaL_len(L, 1);
   if (parts < 1) tensor_error(L, "source.join: no sources given");
   lua_settop(L, 1);
-  JoinedSource *j = source_push(L, sizeof *j + (size_t)parts * (sizeof *j->part + sizeof *j->start));
+  JoinedSource *j = source_push(L, sizeof *j + (size_t)parts * (sizeof(void *) + sizeof *j->start));
   j->part = (const Source **)(j + 1);
   j->start = (long *)(j->part + parts);
   Source *s = &j->base;
@@ -503,22 +503,27 @@ static int l_write(lua_State *L) {
 
 /* ---- whether files are still the same ---- */
 
-static uint64_t mix(uint64_t h, const void *bytes, size_t length) {
-  for (size_t i = 0; i < length; i++) h = (h ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3u;
-  return h;
+static uint64_t mix_number(uint64_t h, uint64_t number) {
+  h = (h ^ number) * 0x100000001b3u;
+  return h ^ h >> 29;
+}
+
+static uint64_t mix_text(uint64_t h, const char *text) {
+  for (; *text != '\0'; text++) h = (h ^ (uint8_t)*text) * 0x100000001b3u;
+  return mix_number(h, 0);
 }
 
 /* source:fingerprint() -> a string that changes when a file's name, size or time changes, or what is made of them */
 static int l_fingerprint(lua_State *L) {
   const FilesSource *s = (const FilesSource *)source_check(L, 1);
   if (s->base.kind != &source_files) tensor_error(L, "source: only files have a fingerprint");
-  long shape[4] = {s->base.height, s->base.width, s->base.channels, s->base.frames};
-  uint64_t h = mix(0xcbf29ce484222325u, shape, sizeof shape);
+  uint64_t h = mix_number(mix_number(0xcbf29ce484222325u, (uint64_t)s->base.height), (uint64_t)s->base.width);
+  h = mix_number(mix_number(h, (uint64_t)s->base.channels), (uint64_t)s->base.frames);
   for (long i = 0; i < s->paths->count && !interrupted(); i++) {
     const char *path = strings_get(s->paths, i);
-    int64_t version[2] = {0};
+    int64_t version[2] = {0, 0};
     files_version(path, version);
-    h = mix(mix(h, path, strlen(path) + 1), version, sizeof version);
+    h = mix_number(mix_number(mix_text(h, path), (uint64_t)version[0]), (uint64_t)version[1]);
   }
   tensor_check_interrupt(L);
   char text[17];

@@ -94,9 +94,10 @@ static long file_of(const FilesSource *s, long i, long frame) {
   return s->first != NULL ? s->first[i] + frame : i;
 }
 
-static const char *decode(const FilesSource *s, const char *path, void *scratch, Image *image, CodecJob *job) {
+/* 'info' is the job's, which outlives this call. */
+static const char *decode(const FilesSource *s, const char *path, void *scratch, Image *image, CodecJob *job,
+                          ImageInfo *info) {
   static const char *const changed = "the file has changed since it was first looked at";
-  ImageInfo info;
   size_t size;
   const char *error = size_of(path, &size);
   if (error != NULL) return error;
@@ -104,22 +105,24 @@ static const char *decode(const FilesSource *s, const char *path, void *scratch,
   uint8_t *data = (uint8_t *)scratch + SOURCE_MESSAGE;
   error = files_read(path, 0, data, size);
   job->file = (Bytes){data, size};
-  job->info = &info;
-  if (error == NULL) error = codec_probe(job->file, &info);
+  if (error == NULL) error = codec_probe(job->file, info);
   if (error != NULL) return error;
-  Desk d = arrange(s, &info, size, scratch);
+  Desk d = arrange(s, info, size, scratch);
   if (d.size > s->base.scratch || d.shape.height * d.shape.width > s->base.most_pixels) return changed;
   Arena arena = {.memory = (char *)d.arena, .size = d.arena_size};
   job->memory = (CodecMemory){.alloc = arena_alloc, .ud = &arena};
   error = picture_make(job, &d.shape, d.picture, d.result);
+  job->memory = (CodecMemory){.ud = NULL}; /* the arena goes */
   *image = (Image){true, d.shape.height, d.shape.width, d.shape.channels, d.result};
   return error;
 }
 
 static const char *fetch(const Source *source, long i, long frame, void *scratch, Image *image) {
   const FilesSource *s = (const FilesSource *)source;
-  CodecJob job = {.memory.failed = false};
-  const char *path = strings_get(s->paths, file_of(s, i, frame)), *error = decode(s, path, scratch, image, &job);
+  ImageInfo info;
+  CodecJob job = {.info = &info};
+  const char *path = strings_get(s->paths, file_of(s, i, frame));
+  const char *error = decode(s, path, scratch, image, &job, &info);
   if (error == NULL) return NULL;
   snprintf(scratch, SOURCE_MESSAGE, "%s: %s", path, error);
   return scratch;
