@@ -31,6 +31,69 @@ function T.test_no_grad_records_nothing_and_ends_with_an_error_too()
   lu.assertStrContains(check.message(function() y:sum():backward() end), "does not depend on anything")
 end
 
+function T.test_a_dropped_guard_of_no_grad_is_named_and_does_not_last()
+  local x = tensor({ 1, 2 }):requires_grad()
+  autograd.no_grad() -- without <close>
+  local message = check.message(function() (x * 2):sum():backward() end)
+  lu.assertStrContains(message, "the guard that no_grad() gave at tests/tensor/test_autograd.lua:")
+  lu.assertStrContains(message, "was dropped; write no_grad(function() ... end), or local guard <close> = no_grad()")
+  lu.assertTrue(autograd.is_enabled())
+  ;(x * 2):sum():backward()
+  lu.assertEquals(x.grad:totable(), { 2, 2 })
+  lu.assertStrContains(check.message(function() x:detach():backward() end), "does not depend on anything")
+end
+
+function T.test_guards_of_no_grad_end_in_any_order()
+  do
+    local outer <close> = autograd.no_grad()
+    do
+      local _inner <close> = autograd.no_grad()
+      lu.assertFalse(autograd.is_enabled())
+    end
+    lu.assertFalse(autograd.is_enabled())
+    autograd.no_grad()
+    collectgarbage()
+    lu.assertFalse(autograd.is_enabled())
+    lu.assertNotNil(outer)
+  end
+  lu.assertTrue(autograd.is_enabled())
+  tensor({ 1 }):requires_grad():backward()
+end
+
+--- Operations that have nothing to do for this tensor, and may give it back as it is.
+local idle = {
+  contiguous = function(x) return x:contiguous() end, as_image = function(x) return x:contiguous():as_image() end,
+  reshape = function(x) return x:reshape(x.shape) end, to = function(x) return x:to("f32") end,
+  expand = function(x) return x:expand(x.shape) end, narrow = function(x) return x:narrow(1, 1, x:size(1)) end,
+  clamp = function(x) return x:clamp() end, squeeze = function(x) return x:squeeze() end,
+  cat = function(x) return tensor.cat { x } end,
+  flatten = function(x) return x:flatten() end, transpose = function(x) return x:transpose(1, 1) end,
+  permute = function(x) return x:permute(1) end, sum = function(x) return x:unsqueeze(1):sum(1) end,
+  dropout = function(x) return feral.nn.Dropout(0.5):eval()(x) end, sequential = function(x) return feral.nn.Sequential()(x) end,
+  flat = function(x) return feral.nn.Flatten()(x:unsqueeze(1)) end, tensor = function(x) return tensor(x) end,
+}
+
+function T.test_what_has_nothing_to_do_leaves_a_leaf_a_leaf()
+  for name, f in pairs(idle) do
+    local w = tensor({ 1, 2, 3 }):requires_grad()
+    for _ = 1, 2 do (f(w) * 2):sum():backward() end
+    lu.assertNotNil(w.grad, name)
+    lu.assertEquals(w.grad:totable(), { 4, 4, 4 }, name)
+  end
+end
+
+function T.test_a_layer_may_ask_its_weights_how_they_lie()
+  local w = tensor.ones(1, 2, 2, 2):as_image():requires_grad()
+  ;(w:as_image() * 3):sum():backward()
+  lu.assertEquals(w.grad:sum():item(), 24)
+end
+
+function T.test_recording_a_leaf_as_a_result_is_refused()
+  local w = tensor({ 1 }):requires_grad()
+  lu.assertStrContains(check.message(function() autograd.record(w, { w }, function(g) return g end) end),
+    "record: the result is a tensor that requires a gradient itself")
+end
+
 function T.test_what_needs_no_gradient_costs_none()
   local x, w = tensor.ones(2, 2), tensor.ones(2, 2):requires_grad()
   x:matmul(w):sum():backward()

@@ -21,6 +21,8 @@ local autograd = {}
 local node, set_node = core.node, core.set_node
 local hold, drop, is_own = scope.hold, scope.drop, scope.is_own
 local enabled = true
+local pauses = 0 -- guards of no_grad that are open
+local dropped -- where a guard was made that nobody closed
 local count = 0
 local tracer
 local mark = 0 -- when the innermost backward began
@@ -30,12 +32,17 @@ function autograd.wanted(a, b, c)
   return enabled and (node(a) ~= nil or node(b) ~= nil or node(c) ~= nil)
 end
 
---- Writes an operation down.
----@param out Tensor  its result
+--- Writes an operation down. Raises when the result is a leaf itself, an argument that was given back as it came: its node,
+--- where its gradient collects, would be lost.
+---@param out Tensor  its result: a new tensor, or one that only this operation has seen
 ---@param inputs (Tensor|number|nil)[]  with n = their number if one may be nil
 ---@param backward fun(grad: Tensor): ...  gradients of the inputs in their order; nil for one that nobody wants
 ---@return Tensor out
 function autograd.record(out, inputs, backward)
+  local own = node(out)
+  if own and own.tensor then
+    errors.raise("record: the result is a tensor that requires a gradient itself; return it as it is, or a view of it")
+  end
   count = count + 1
   if tracer then backward = tracer(backward) end
   local n = inputs.n or #inputs
@@ -167,12 +174,24 @@ local function set_mark()
   return before
 end
 
+--- Raises for a tensor without history, naming the guard that was dropped if that is why.
+local function raise_without_history()
+  collectgarbage() -- finds guards that nobody holds
+  if dropped then
+    local where = dropped
+    dropped = nil
+    errors.raise("backward: nothing was recorded, because the guard that no_grad() gave at %s was dropped; write "
+      .. "no_grad(function() ... end), or local guard <close> = no_grad()", where)
+  end
+  errors.raise("backward: the tensor does not depend on anything that requires a gradient")
+end
+
 --- Gradients of t (one number, or given its own gradient) with respect to all leaves it depends on, added to their grad.
 ---@param t Tensor
 ---@param grad Tensor|nil  of t's shape; 1 where t is a single number
 function autograd.backward(t, grad)
   local root = node(t)
-  if not root then errors.raise("backward: the tensor does not depend on anything that requires a gradient") end
+  if not root then raise_without_history() end
   if not grad then
     if t:numel() ~= 1 then
       errors.raise("backward: a gradient must be given for a tensor of shape %s", table.concat(t.shape, "x"))
@@ -181,6 +200,7 @@ function autograd.backward(t, grad)
   end
   local shape, given = table.concat(t.shape, "x"), table.concat(grad.shape, "x")
   if shape ~= given then errors.raise("backward: the gradient is %s, the tensor %s", given, shape) end
+  dropped = nil
   local ids, by_id = unwinding_order(root)
   local _guard <close> = autograd.no_grad()
   local _marked <close> = set_mark()
@@ -191,12 +211,43 @@ function autograd.backward(t, grad)
   end
 end
 
-local guard_type = { __close = function(guard) enabled = guard.before end }
+local function resume(guard)
+  if guard.closed then return end
+  guard.closed = true
+  pauses = pauses - 1
+  enabled = pauses == 0
+end
 
---- Runs fn without recording and returns its results; without fn returns a guard for <close>.
+local guard_type = {
+  __close = resume,
+  __gc = function(guard)
+    if not guard.closed then dropped = guard.where end
+    resume(guard)
+  end,
+}
+
+--- The innermost line that is not the library's own.
+local function script_line()
+  for level = 3, math.huge do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "an unknown line" end
+    if info.currentline > 0 and not errors.is_library(info.source) then
+      return ("%s:%d"):format(info.short_src, info.currentline)
+    end
+  end
+end
+
+--- Runs fn without recording and returns its results: no_grad(net, x), no_grad(function() ... end). Recording goes on when fn
+--- returns or raises.
+---
+--- Without fn it returns a guard: what follows is not recorded until the guard's block is left, in
+--- local guard <close> = no_grad(). A guard that is dropped instead turns recording on again when Lua collects it, and a
+--- backward() that finds nothing recorded for its sake says so, with the line.
+---@param fn function|nil
+---@return ...
 function autograd.no_grad(fn, ...)
-  local guard = setmetatable({ before = enabled }, guard_type)
-  enabled = false
+  local guard = setmetatable({ closed = false, where = not fn and script_line() }, guard_type)
+  pauses, enabled = pauses + 1, false
   if not fn then return guard end
   local _active <close> = guard
   return fn(...)

@@ -164,12 +164,13 @@ function ops.argmax(x, dim, keep) return (select(2, reduce.max(as_real(x), dim, 
 
 function ops.argmin(x, dim, keep) return (select(2, reduce.min(as_real(x), dim, keep))) end
 
---- A view: its gradient is that of x looked at the other way.
+--- A view: its gradient is that of x looked at the other way. One that finds nothing to do gives x itself, which has its own
+--- place on the tape already.
 local function viewing(name, undo)
   local forward = view[name]
   ops[name] = function(x, ...)
     local out = forward(x, ...)
-    if not wanted(x) then return out end
+    if rawequal(out, x) or not wanted(x) then return out end
     local arguments = table.pack(...)
     return record(out, { x }, function(g) return undo(g, x, arguments) end)
   end
