@@ -257,6 +257,8 @@ Tensor *tensor_push_zeros(lua_State *L, DType dtype, int ndim, const long *shape
 Tensor *tensor_push_view(lua_State *L, int index, int ndim, const long *shape, const long *stride, long offset) {
   index = lua_absindex(L, index);
   const Tensor *base = lua_touserdata(L, index);
+  checked_bytes(L, base->dtype, ndim,
+                shape); /* an expanded view passes its storage, but no product of its sizes a long */
   Tensor *t = push_header(L, base->dtype, ndim, shape);
   memcpy(t->stride, stride, (size_t)ndim * sizeof *stride);
   t->data = (char *)base->data + offset * (long)dtype_size(base->dtype);

@@ -105,15 +105,18 @@ static void measure_row(const HogGeometry *g, const real *plane, long y, real *s
   }
 }
 
-/* plane (height,width) with samples of 0..255 -> gradient (height,width); row: scratch of two rows */
+/* plane (height,width) with samples of 0..255 -> gradient (height,width); row: scratch of two rows. A gradient that is not
+   finite has no direction, and any place: it goes to the first bin, where its size shows it. */
 static void find_gradients(const HogGeometry *g, const real *plane, real *row, HogGradient *gradient) {
   int32_t bins = (int32_t)g->bins;
+  const real last = (real)(2 * bins);
   real *size = row, *place = row + g->width;
   for (long y = 0; y < g->height; y++, gradient += g->width) {
     measure_row(g, plane, y, size, place);
     for (long x = 0; x < g->width; x++) {
-      int32_t low = (int32_t)(place[x] + 1) - 1; /* rounded down: the place is -0.5 or more */
-      real part = place[x] - (real)low;
+      real at = place[x] >= (real)-0.5 && place[x] < last ? place[x] : 0;
+      int32_t low = (int32_t)(at + 1) - 1; /* rounded down */
+      real part = at - (real)low;
       if (low < 0) low += bins;
       if (low >= bins) low -= bins; /* the other half of the circle */
       gradient[x] = (HogGradient){{low, low + 1 < bins ? low + 1 : 0}, {size[x] * (1 - part), size[x] * part}};
@@ -173,6 +176,9 @@ static void fill_plane(const Tensor *images, long i, long n, real *plane) {
 
 /* ---- bindings ---- */
 
+/* In the description of an image, so that no product of sizes overflows. */
+static const double NUMBERS_MOST = 1e15;
+
 static HogGeometry check_geometry(lua_State *L, const Tensor *images) {
   HogGeometry g = {.height = images->shape[2], .width = images->shape[3]};
   g.cell = tensor_check_size(L, 2, "feature.hog: cell", 1);
@@ -193,6 +199,8 @@ static HogGeometry check_geometry(lua_State *L, const Tensor *images) {
   g.cells = g.block / g.cell;
   g.down = (g.height - g.block) / g.stride + 1;
   g.across = (g.width - g.block) / g.stride + 1;
+  if ((double)g.down * (double)g.across * (double)hog_block_size(&g) > NUMBERS_MOST)
+    tensor_error(L, "feature.hog: so many blocks do not fit in memory");
   return g;
 }
 

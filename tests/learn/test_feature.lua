@@ -112,6 +112,21 @@ function T.test_a_flat_image_gives_zeros_and_no_nan()
   for _, v in ipairs(create.totable(feature.hog(create.full({ 1, 16, 16 }, 200, "u8")))) do lu.assertEquals(v, 0.0) end
 end
 
+function T.test_what_is_not_finite_spoils_the_blocks_that_see_it_alone()
+  for _, signed in ipairs { false, true } do
+    for _, value in ipairs { 0 / 0, math.huge, -math.huge } do
+      local x = image.to_float(pattern(48, 48))
+      local sound = create.totable(feature.hog(x, { signed = signed }))
+      x[1][9][9] = value
+      for i, v in ipairs(create.totable(feature.hog(x, { signed = signed }))) do
+        local block = (i - 1) // 36 -- 5 x 5 blocks of 36 numbers, column by column; pixel 9, 9 and its neighbours lie in 4
+        local seen = block % 5 < 2 and block // 5 < 2
+        if seen then lu.assertTrue(v ~= v) else lu.assertEquals(v, sound[i]) end
+      end
+    end
+  end
+end
+
 function T.test_numbers_do_not_depend_on_the_batch_or_the_threads()
   local a, b = pattern(48, 48), image.flip(pattern(48, 48))
   local both = feature.hog(view.reshape(require("feral.tensor").cat({ a, b }, 1), 2, 1, 48, 48))

@@ -294,6 +294,14 @@ function T.test_gradients_pass_through_views_of_any_layout()
   check.gradients(function(x) return x:permute { -1, 1, -2 } * x:permute(3, 1, 2) end, { check.randn(2, 3, 4) })
 end
 
+function T.test_views_larger_than_any_memory_are_refused()
+  local one, most = tensor.zeros(1), 2147483647
+  for _, sizes in ipairs { { most, most, most }, { most, most, 2 }, { most, most }, { most, most, most, most } } do
+    lu.assertStrContains(check.message(one.expand, one, sizes), "a tensor of that size does not fit in memory")
+  end
+  lu.assertEquals(one:expand(most, 65536):numel(), most * 65536)
+end
+
 function T.test_messages()
   local t = tensor.zeros(2, 3)
   local cases = {

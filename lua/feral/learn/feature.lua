@@ -12,6 +12,7 @@ local feature = {}
 ---  cells and blocks and the way from block to block in pixels (8, 16, 8), directions (9) over half the circle or the
 ---  whole (signed = true), largest number in a normalised block (0.2)
 ---@return Tensor  f32 N x D, or D for one image; 900 numbers for 48 x 48
+---  Blocks that see a pixel that is not finite are NaN in all their numbers.
 --- Raises when the blocks do not fill the image evenly.
 function feature.hog(images, options)
   local o = errors.check_options("feature.hog", options,
