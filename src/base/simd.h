@@ -286,11 +286,22 @@ static inline vratio vtanh_ratio(vreal x) {
 
 typedef int32_t vint __attribute__((vector_size(VBYTES)));
 
+/* p 2^k for whole numbers k from -150 to 128, which a float's own power need not hold: the result may be 0, less than the
+   least number of full precision, or infinite. */
+static inline vreal vscale(vreal p, vint k) {
+#  if defined(__AVX512F__)
+  return _mm512_scalef_ps(p, __builtin_convertvector(k, vreal));
+#  else
+  vint half = k >> 1, low = (half + 127) << 23, high = (k - half + 127) << 23;
+  return p * (vreal)low * (vreal)high;
+#  endif
+}
+
 /* e^x to 2 units in the last place: x = k ln 2 + r, |r| <= ln 2 / 2, the Taylor polynomial of r of degree 7, times 2^k.
-   Below -87.3 it gives 1.2e-38, above 88.3 about 2e38; a NaN stays one. */
+   0 below -104, infinite above 88.73, a NaN for a NaN: that passes vmin and vmax as their second, and makes p one, whatever
+   its k is. */
 static inline vreal vexp(vreal x) {
-  vreal low = vset(-87.3f), high = vset(88.3f);
-  vreal t = vmin(vmax(x, low), high);
+  vreal t = vmin(vset(89), vmax(vset(-104), x));
   vreal scaled = t * 1.44269504f;
   vint k = __builtin_convertvector(scaled + vselect(scaled < 0, vset(-0.5f), vset(0.5f)), vint);
   vreal whole = __builtin_convertvector(k, vreal);
@@ -304,11 +315,7 @@ static inline vreal vexp(vreal x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  vint bits = (k + 127) << 23;
-  vreal power;
-  memcpy(&power, &bits, sizeof power);
-  vreal y = p * power;
-  return vselect(x == x, y, x);
+  return vscale(p, k);
 }
 
 /* tanh x to 6 units in the last place: an odd rational function whose greatest relative error up to 8.5 is least, 1e-8.

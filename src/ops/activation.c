@@ -14,12 +14,12 @@ static inline vreal normal_density(vreal x) {
 }
 
 static inline vreal gelu_slope(vreal x) {
-  return normal_cdf(x) + x * normal_density(x);
+  return normal_cdf(x) + held(x) * normal_density(x);
 }
 
 static inline vreal silu_slope(vreal x) {
   vreal s = vsigmoid(x);
-  return s * (1 + x * (1 - s));
+  return s * (1 + held(x) * (1 - s));
 }
 
 /* One row of y = expression(x), where p is the function's parameter. */
@@ -50,9 +50,9 @@ FORWARD_ROW(leaky_relu, vselect(x > 0, x, (x * p)))
 BACKWARD_ROW(leaky_relu, vselect(s > 0, g, (g * p)))
 FORWARD_ROW(elu, vselect(x > 0, x, expm1_of(x) * p))
 BACKWARD_ROW(elu, vselect(s > 0, g, vexp(s) * p * g))
-FORWARD_ROW(gelu, normal_cdf(x) * x)
+FORWARD_ROW(gelu, gelu_of(x))
 BACKWARD_ROW(gelu, gelu_slope(s) * g)
-FORWARD_ROW(silu, vsigmoid(x) * x)
+FORWARD_ROW(silu, silu_of(x))
 BACKWARD_ROW(silu, silu_slope(s) * g)
 BACKWARD_ROW(sigmoid, (1 - s) * s * g)
 BACKWARD_ROW(tanh, (1 - s * s) * g)

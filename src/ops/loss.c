@@ -70,7 +70,8 @@ static double focal(const LossGeometry *g, long sample, const real *x, real *dx)
   long label = g->labels[sample] - 1;
   double total = log_sum_exp(x, g->classes), log_p = x[label] - total, p = exp(log_p), rest = -expm1(log_p);
   double factor = scale_of(g, sample) * weight_of(g, label) * pow(rest, g->gamma);
-  double slope = factor * (g->gamma * p * (rest > 0 ? log_p / rest : -1) - 1); /* of the loss by log p */
+  double ratio = p > 0 ? p * (rest > 0 ? log_p / rest : -1) : p; /* p log p is 0 where p is */
+  double slope = factor * (g->gamma * ratio - 1);                /* of the loss by log p */
   for (long c = 0; dx != NULL && c < g->classes; c++) dx[c] = (real)(slope * ((c == label) - exp(x[c] - total)));
   return -factor * log_p;
 }
@@ -129,9 +130,14 @@ static double bounded_log(double v) {
   return v < 1e-44 ? -100 : log(v);
 }
 
+/* A part of a loss, which is 0 where its weight is, even of an infinite one. */
+static double times(double v, double weight) {
+  return weight != 0 ? v * weight : 0;
+}
+
 POINTWISE(bce, -(t *bounded_log(v) + (1 - t) * bounded_log(1 - v)))
 POINTWISE(bce_slope, (v - t) / fmax(v * (1 - v), 1e-12))
-POINTWISE(bce_logits, (v > 0 ? v : 0) - v * t + log1p(exp(-fabs(v))))
+POINTWISE(bce_logits, times(fabs(v), v > 0 ? 1 - t : t) + log1p(exp(-fabs(v))))
 POINTWISE(bce_logits_slope, 1 / (1 + exp(-v)) - t)
 
 /* Position of the first number outside of 0..1, or -1; a NaN passes, so that the loss shows it. */

@@ -254,6 +254,30 @@ function T.test_certain_predictions_keep_losses_and_gradients_finite()
   lu.assertEquals(loss.kl(tensor { { 0, -100 } }, tensor { { 1, 0 } }):item(), 0.0)
 end
 
+function T.test_scores_without_end()
+  local inf = math.huge
+  local labels = tensor({ 1 }, "i32")
+  local function value_and_gradient(f, x)
+    x:requires_grad()
+    local value = f(x)
+    value:backward()
+    return value:item(), x.grad:reshape(-1):totable()
+  end
+  local value, gradient = value_and_gradient(function(x) return loss.cross_entropy(x, labels) end, tensor { { 0, 0, -inf } })
+  lu.assertAlmostEquals(value, math.log(2), 1e-6)
+  lu.assertEquals(gradient, { -0.5, 0.5, 0 })
+  for _, f in ipairs { loss.cross_entropy, loss.focal } do
+    value, gradient = value_and_gradient(function(x) return f(x, labels) end, tensor { { -inf, 0 } })
+    lu.assertEquals(value, inf)
+    lu.assertEquals(gradient, { -1, 1 })
+  end
+  for _, case in ipairs { { inf, 1, 0, 0 }, { -inf, 0, 0, 0 }, { inf, 0, inf, 1 }, { -inf, 1, inf, -1 } } do
+    value, gradient = value_and_gradient(function(x) return loss.bce(x, tensor { case[2] }, { logits = true }) end,
+      tensor { case[1] })
+    lu.assertEquals({ value, gradient[1] }, { case[3], case[4] })
+  end
+end
+
 function T.test_nan_reaches_the_loss()
   local x, labels = tensor { { 0 / 0, 1 } }, tensor({ 2 }, "i32")
   for _, value in ipairs {

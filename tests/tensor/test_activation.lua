@@ -101,6 +101,64 @@ function T.test_gradients()
   end
 end
 
+local inf, nan = math.huge, 0 / 0
+
+--- What functions are at the ends, and their slopes there: { x, f(x), slope }.
+local ends = {
+  exp = { { -inf, 0, 0 }, { inf, inf, inf }, { nan, nan, nan }, { -1000, 0, 0 }, { 1000, inf, inf } },
+  sigmoid = { { -inf, 0, 0 }, { inf, 1, 0 }, { nan, nan, nan }, { -1000, 0, 0 }, { 1000, 1, 0 } },
+  tanh = { { -inf, -1, 0 }, { inf, 1, 0 }, { nan, nan, nan } },
+  relu = { { -inf, 0, 0 }, { inf, inf, 1 }, { nan, nan, 1 } },
+  elu = { { -inf, -1, 0 }, { inf, inf, 1 }, { nan, nan, nan } },
+  silu = { { -inf, 0, 0 }, { inf, inf, 1 }, { nan, nan, nan }, { -1e30, 0, 0 }, { 1e30, 1e30, 1 } },
+  gelu = { { -inf, 0, 0 }, { inf, inf, 1 }, { nan, nan, nan }, { -1e30, 0, 0 }, { 1e30, 1e30, 1 } },
+  log = { { 0, -inf, inf }, { inf, inf, 0 }, { -1, nan, -1 }, { nan, nan, nan } },
+  sqrt = { { 0, 0, inf }, { inf, inf, 0 }, { -1, nan, nan }, { nan, nan, nan } },
+  abs = { { 0, 0, 0 }, { -inf, inf, -1 } },
+}
+
+local function same(got, expected, what)
+  if expected ~= expected then return lu.assertTrue(got ~= got, what) end
+  if math.abs(expected) == 1e30 then expected = tensor(expected):item() end
+  lu.assertEquals(got, expected, what)
+end
+
+function T.test_values_and_slopes_at_the_ends()
+  for name, cases_of in pairs(ends) do
+    for _, case in ipairs(cases_of) do
+      local x = tensor.full({ 37 }, case[1]):requires_grad() -- whole vectors and what is left
+      local y = x[name](x)
+      y:sum():backward()
+      for i = 1, 37, 36 do
+        same(y[i]:item(), case[2], ("%s of %g"):format(name, case[1]))
+        same(x.grad[i]:item(), case[3], ("slope of %s at %g"):format(name, case[1]))
+      end
+    end
+  end
+end
+
+function T.test_an_end_in_a_vector_does_not_show_in_its_neighbours()
+  for name in pairs(ends) do
+    local x = tensor.linspace(0.5, 3, 33)
+    local expected = x[name](x):totable()
+    for at, value in ipairs { nan, inf, -inf } do x[at * 8] = value end
+    for i, v in ipairs(x[name](x):totable()) do
+      if i % 8 ~= 0 or i > 24 then lu.assertEquals(v, expected[i], name) end
+    end
+  end
+end
+
+function T.test_exp_over_all_that_a_float_holds()
+  local x = tensor.linspace(-103, 88.7, 5003)
+  local y = x:exp():totable()
+  for i, v in ipairs(x:totable()) do
+    local expected = math.exp(v)
+    local digits = math.max(expected * 4e-7, check.is_double and 0 or 1.5e-45)
+    lu.assertTrue(math.abs(y[i] - expected) <= digits, ("exp of %g is %g, got %g"):format(v, expected, y[i]))
+  end
+  if not check.is_double then lu.assertEquals(tensor({ 88.73, -104 }):exp():totable(), { inf, 0 }) end
+end
+
 --- Made with torch 1.13.1: the functions of torch.nn.functional on x, and gradients of their sums.
 local x_values = { -6, -3, -1.5, -0.75, -0.1, -0.001, 0, 0.002, 0.3, 1, 2.25, 5 }
 local torch = {

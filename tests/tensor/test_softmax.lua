@@ -61,6 +61,28 @@ function T.test_nan_spoils_its_own_line_alone()
   lu.assertEquals(y:isnan():totable(), { { 1, 1 }, { 0, 0 } })
 end
 
+function T.test_a_score_of_minus_infinity_has_no_part()
+  local inf = math.huge
+  for _, classes in ipairs { 3, 40 } do -- masked scores behind two others
+    local x = tensor.full({ classes }, -inf)
+    x[1], x[2] = 0, math.log(3)
+    x:requires_grad()
+    local y, z = x:softmax(1), x:log_softmax(1)
+    check.close(y:narrow(1, 1, 2), { 0.25, 0.75 })
+    check.close(z:narrow(1, 1, 2), { math.log(0.25), math.log(0.75) })
+    for i = 3, classes do lu.assertEquals({ y[i]:item(), z[i]:item() }, { 0, -inf }) end
+    y[1]:backward()
+    check.close(x.grad:narrow(1, 1, 2), { 0.1875, -0.1875 })
+    lu.assertEquals(x.grad:narrow(1, 3, classes - 2):abs():sum():item(), 0)
+    x:zero_grad()
+    z[1]:backward()
+    check.close(x.grad:narrow(1, 1, 2), { 0.75, -0.75 })
+    lu.assertEquals(x.grad:narrow(1, 3, classes - 2):abs():sum():item(), 0)
+  end
+  local none = tensor({ -inf, -inf }):softmax(1):totable()
+  lu.assertTrue(none[1] ~= none[1] and none[2] ~= none[2]) -- as PyTorch's
+end
+
 function T.test_messages()
   local x = tensor.zeros(2, 3)
   lu.assertStrContains(check.message(function() x:softmax(3) end), "dimension 3 does not exist: the tensor is 2x3")

@@ -9,6 +9,11 @@ static inline vreal expm1_of(vreal x) {
   return vtanh(x * (real)0.5) * (vexp(x) + 1);
 }
 
+/* x, or a number as far out as matters: where a factor of it is 0 an infinity would make a NaN of the product. */
+static inline vreal held(vreal x) {
+  return vmin(vset(1000), vmax(vset(-1000), x));
+}
+
 #ifdef REAL_DOUBLE
 static inline vreal normal_cdf(vreal x) {
   for (int j = 0; j < VLANES; j++) x[j] = 0.5 * erfc(x[j] * -0.7071067811865476);
@@ -32,5 +37,13 @@ static inline vreal normal_cdf(vreal x) {
   return vselect(x < 0, tail, 1 - tail);
 }
 #endif
+
+/* x sigmoid(x) and x Phi(x), which are 0 at minus infinity */
+static inline vreal silu_of(vreal x) {
+  return vsigmoid(x) * vmax(vset(-1000), x);
+}
+static inline vreal gelu_of(vreal x) {
+  return normal_cdf(x) * vmax(vset(-1000), x);
+}
 
 #endif

@@ -43,9 +43,9 @@ static inline vreal tail_activate(TailActivation activation, vreal x, real param
   case TAIL_ELU:
     return vselect(x > 0, x, expm1_of(x) * parameter);
   case TAIL_GELU:
-    return normal_cdf(x) * x;
+    return gelu_of(x);
   case TAIL_SILU:
-    return vsigmoid(x) * x;
+    return silu_of(x);
   case TAIL_SIGMOID:
     return vsigmoid(x);
   case TAIL_TANH:
