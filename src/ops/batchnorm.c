@@ -47,32 +47,35 @@ static long piece_first(const NormGeometry *g, long piece) {
     }                                                                                                                  \
   }
 
-/* Adds n numbers of a long row, or four long rows, to the sums of values and of squares (width). */
-static void add_values(const real *restrict x, long n, double *restrict sum, double *restrict square) {
+/* Adds n numbers of a long row, or four long rows, less 'origin', to the sums of values and of squares (width). */
+static void add_values(const real *restrict x, const real *restrict origin, long n, double *restrict sum,
+                       double *restrict square) {
   for (long j = 0; j < n; j++) {
-    double v = x[j];
+    double v = (double)x[j] - origin[j];
     sum[j] += v;
     square[j] += v * v;
   }
 }
 
-static void add_four_values(const real *restrict x, long w, double *restrict sum, double *restrict square) {
+static void add_four_values(const real *restrict x, const real *restrict origin, long w, double *restrict sum,
+                            double *restrict square) {
   for (long j = 0; j < w; j++) {
-    real a = x[j], b = x[j + w], c = x[j + 2 * w], d = x[j + 3 * w];
+    real o = origin[j], a = x[j] - o, b = x[j + w] - o, c = x[j + 2 * w] - o, d = x[j + 3 * w] - o;
     sum[j] += (a + b) + (c + d);
     square[j] += (a * a + b * b) + (c * c + d * d);
   }
 }
 
-/* sums (pieces,2,width): of x and of its squares */
-static void sum_values(const NormGeometry *g, const real *x, double *sums) {
+/* sums (pieces,2,width): of x less origin (width) and of its squares. With an origin among the numbers the squares are not much
+   larger than the variance, so floats resolve it, however far from 0 the numbers lie. */
+static void sum_values(const NormGeometry *g, const real *x, const real *origin, double *sums) {
   memset(sums, 0, (size_t)(g->pieces * 2 * g->width) * sizeof *sums);
 #pragma omp parallel for if (g->pieces > 1)
   for (long p = 0; p < g->pieces; p++) {
     double *sum = sums + p * 2 * g->width, *square = sum + g->width;
     long w = g->width, at = piece_first(g, p), end = piece_first(g, p + 1);
-    for (; at + 4 * w <= end; at += 4 * w) add_four_values(x + at, w, sum, square);
-    for (; at < end; at += w) add_values(x + at, end - at < w ? end - at : w, sum, square);
+    for (; at + 4 * w <= end; at += 4 * w) add_four_values(x + at, origin, w, sum, square);
+    for (; at < end; at += w) add_values(x + at, origin, end - at < w ? end - at : w, sum, square);
   }
 }
 
@@ -226,11 +229,15 @@ static NormGeometry check_input(lua_State *L, int arg, const char *what) {
   return geometry_of(tensor_numel(x) / x->shape[1], x->shape[1]);
 }
 
-/* Mean and 1 / standard deviation of the batch; follows them in the running statistics. sums: of the values */
-static void batch_statistics(const BatchNorm *b, const double *sums, real *mean, real *inverse) {
+/* Mean and 1 / standard deviation of the batch x; follows them in the running statistics. origin (width): scratch */
+static void batch_statistics(const BatchNorm *b, const real *x, double *sums, real *origin, real *mean, real *inverse) {
   double rows = (double)b->g.rows;
+  memcpy(origin, x, (size_t)b->g.c * sizeof *x); /* the first row */
+  repeat(&b->g, origin);
+  sum_values(&b->g, x, origin, sums);
   for (long c = 0; c < b->g.c; c++) {
-    double m = total_of(&b->g, sums, 0, c) / rows, var = total_of(&b->g, sums, 1, c) / rows - m * m;
+    double off = total_of(&b->g, sums, 0, c) / rows, var = total_of(&b->g, sums, 1, c) / rows - off * off;
+    double m = origin[c] + off;
     if (var < 0) var = 0;
     mean[c] = (real)m;
     inverse[c] = (real)(1 / sqrt(var + b->eps));
@@ -279,8 +286,7 @@ static int l_forward(lua_State *L) {
   Tensor *mean = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
   Tensor *inverse = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
   if (training) {
-    sum_values(&b.g, x->data, sums);
-    batch_statistics(&b, sums, mean->data, inverse->data);
+    batch_statistics(&b, x->data, sums, vectors, mean->data, inverse->data);
   } else {
     running_statistics(&b, mean->data, inverse->data);
   }

@@ -75,6 +75,31 @@ function T.test_batch_norm_in_training()
   end
 end
 
+--- Numbers of deviation 1 far from 0, and one far from all others in front.
+function T.test_batch_norm_far_from_zero()
+  for _, shape in ipairs { { 64, 3 }, { 64, 1, 4, 4 }, { 16, 70, 3, 3 }, { 4, 8, 40, 40 } } do
+    for _, far in ipairs { 1e3, 1e5, -1e6 } do
+      local x = check.randn(table.unpack(shape)) + far
+      local layer = nn.BatchNorm(shape[2])
+      local y = layer(x)
+      for c, list in ipairs(by_channel(check.flat(x), shape)) do
+        local mean, var = moments(list)
+        local got_mean, got_var = moments(by_channel(check.flat(y), shape)[c])
+        lu.assertAlmostEquals(got_var, var / (var + 1e-5), 1e-3)
+        lu.assertAlmostEquals(got_mean, 0, 0.6 * math.abs(far) * 2 ^ -23) -- the mean itself is rounded
+        lu.assertAlmostEquals(layer.running_var[c]:item(), 0.9 + 0.1 * var * #list / (#list - 1), 1e-3)
+        lu.assertAlmostEquals(layer.running_mean[c]:item(), 0.1 * mean, math.abs(far) * 1e-6)
+      end
+    end
+  end
+  local x = check.randn(5000, 1)
+  x[1] = 3e4
+  local _, var = moments(check.flat(x))
+  local layer = nn.BatchNorm(1)
+  layer(x)
+  lu.assertAlmostEquals(layer.running_var[1]:item() / (0.9 + 0.1 * var * 5000 / 4999), 1, 1e-4)
+end
+
 function T.test_batch_norm_in_eval_and_frozen()
   for i = 1, check.SHAPES do
     local shape = random_shape()
