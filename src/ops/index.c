@@ -11,18 +11,28 @@ typedef struct LineGeometry {
   long picks;           /* positions a line */
 } LineGeometry;
 
-typedef enum PickMode { PICK_GATHER, PICK_SCATTER, PICK_SCATTER_ADD } PickMode;
+/* y[o,k,i] = x[o,p[o,k,i],i], p 1-based, for numbers of any dtype, which are only moved. */
+#define DEFINE_GATHER(name, type)                                                                                      \
+  static void name(const LineGeometry *g, const type *x, const int32_t *p, type *y) {                                  \
+    for (long o = 0; o < g->outer; o++)                                                                                \
+      for (long k = 0; k < g->picks; k++)                                                                              \
+        for (long i = 0; i < g->inner; i++) {                                                                          \
+          long at = (o * g->picks + k) * g->inner + i;                                                                 \
+          y[at] = x[(o * g->n + p[at] - 1) * g->inner + i];                                                            \
+        }                                                                                                              \
+  }
+DEFINE_GATHER(gather_reals, real)
+DEFINE_GATHER(gather_bytes, uint8_t)
+DEFINE_GATHER(gather_ints, int32_t)
 
-/* gather: y[o,k,i] = x[o,p[o,k,i],i]; scatter: x[o,p[o,k,i],i] = y[o,k,i]; scatter_add: += ; p is 1-based. */
-static void pick(const LineGeometry *g, PickMode mode, real *x, const int32_t *p, real *y) {
+/* x[o,p[o,k,i],i] = y[o,k,i], or += where 'add' */
+static void scatter_into(const LineGeometry *g, bool add, real *x, const int32_t *p, const real *y) {
   for (long o = 0; o < g->outer; o++)
     for (long k = 0; k < g->picks; k++)
       for (long i = 0; i < g->inner; i++) {
         long at = (o * g->picks + k) * g->inner + i;
         real *element = &x[(o * g->n + p[at] - 1) * g->inner + i];
-        if (mode == PICK_GATHER) y[at] = *element;
-        if (mode == PICK_SCATTER) *element = y[at];
-        if (mode == PICK_SCATTER_ADD) *element += y[at];
+        *element = add ? *element + y[at] : y[at];
       }
 }
 
@@ -47,38 +57,76 @@ static void cumsum(const LineGeometry *g, const real *x, real *y) {
     }
 }
 
+/* False where a sum is more than i32 holds. */
+static bool cumsum_whole(const LineGeometry *g, const int32_t *x, int32_t *y) {
+  bool fits = true;
+  for (long o = 0; o < g->outer; o++)
+    for (long i = 0; i < g->inner; i++) {
+      int64_t total = 0;
+      for (long k = 0; k < g->n; k++) {
+        long at = (o * g->n + k) * g->inner + i;
+        total += x[at];
+        fits = fits && total >= INT32_MIN && total <= INT32_MAX;
+        y[at] = (int32_t)total;
+      }
+    }
+  return fits;
+}
+
 typedef struct Item {
-  real value;
+  double value; /* holds numbers of any dtype */
   int32_t position;
 } Item;
 
-/* Rising, a NaN last; equal values in the order of their positions, so sorting is stable. */
-static int compare(const void *left, const void *right) {
-  const Item *a = left, *b = right;
+/* Rising, a NaN as the largest; equal values in the order of their positions, so sorting is stable. */
+static int compare_values(const Item *a, const Item *b) {
   bool nan_a = a->value != a->value, nan_b = b->value != b->value;
   if (nan_a != nan_b) return nan_a ? 1 : -1;
   if (!nan_a && a->value != b->value) return a->value < b->value ? -1 : 1;
-  return a->position < b->position ? -1 : 1;
+  return 0;
+}
+
+static int compare(const void *left, const void *right) {
+  const Item *a = left, *b = right;
+  int order = compare_values(a, b);
+  return order != 0 ? order : a->position < b->position ? -1 : 1;
 }
 
 static int compare_falling(const void *left, const void *right) {
-  Item a = *(const Item *)left, b = *(const Item *)right;
-  a.value = -a.value;
-  b.value = -b.value;
-  return compare(&a, &b);
+  const Item *a = left, *b = right;
+  int order = compare_values(b, a);
+  return order != 0 ? order : a->position < b->position ? -1 : 1;
 }
 
-/* The first 'keep' of each line of x (rows, n) in order; line: n items of scratch. */
-static void sort_lines(long rows, long n, long keep, bool falling, const real *x, Item *line, real *value,
+static double number_of(const Tensor *t, long i) {
+  if (t->dtype == DTYPE_I32) return tensor_ints(t)[i];
+  return t->dtype == DTYPE_U8 ? tensor_bytes(t)[i] : tensor_reals(t)[i];
+}
+
+static void set_number(const Tensor *t, long i, double value) {
+  if (t->dtype == DTYPE_REAL) tensor_reals(t)[i] = (real)value;
+  if (t->dtype == DTYPE_U8) tensor_bytes(t)[i] = (uint8_t)value;
+  if (t->dtype == DTYPE_I32) tensor_ints(t)[i] = (int32_t)value;
+}
+
+/* The first 'keep' of each line of x (rows, n) in order; line: n items of scratch. All tensors lie row-major. */
+static void sort_lines(const Tensor *x, long n, long keep, bool falling, Item *line, const Tensor *value,
                        int32_t *position) {
-  for (long r = 0; r < rows; r++) {
-    for (long i = 0; i < n; i++) line[i] = (Item){x[r * n + i], (int32_t)(i + 1)};
+  for (long r = 0, rows = tensor_numel(x) / n; r < rows; r++) {
+    for (long i = 0; i < n; i++) line[i] = (Item){number_of(x, r * n + i), (int32_t)(i + 1)};
     qsort(line, (size_t)n, sizeof *line, falling ? compare_falling : compare);
     for (long i = 0; i < keep; i++) {
-      value[r * keep + i] = line[i].value;
+      set_number(value, r * keep + i, line[i].value);
       position[r * keep + i] = line[i].position;
     }
   }
+}
+
+static void where_whole_row(long n, char *const *at, const long *step, const void *context) {
+  (void)context;
+  for (long i = 0; i < n; i++)
+    if (*(const uint8_t *)(at[1] + i * step[1]))
+      *(int32_t *)(at[0] + i * step[0]) = *(const int32_t *)(at[2] + i * step[2]);
 }
 
 static void where_row(long n, char *const *at, const long *step, const void *context) {
@@ -201,9 +249,9 @@ static int l_index_add(lua_State *L) {
   return 1;
 }
 
-/* gather(x, dim, positions): positions have x's shape but for dim */
+/* gather(x, dim, positions): positions have x's shape but for dim; x of any dtype */
 static int l_gather(lua_State *L) {
-  const Tensor *given = tensor_check_real(L, 1, "gather: x", 0);
+  const Tensor *given = tensor_check(L, 1);
   int dim = tensor_check_dim(L, 2, given);
   const Tensor *p = push_positions(L, 3);
   Tensor like = *given;
@@ -213,14 +261,16 @@ static int l_gather(lua_State *L) {
                  tensor_describe(L, given), dim + 1);
   check_positions(L, "gather", p, given->shape[dim]);
   const Tensor *x = tensor_push_in_layout(L, 1, LAYOUT_ROWS);
-  Tensor *y = tensor_push(L, DTYPE_REAL, p->ndim, p->shape, LAYOUT_ROWS);
+  Tensor *y = tensor_push(L, x->dtype, p->ndim, p->shape, LAYOUT_ROWS);
   LineGeometry g = lines_of(x, dim);
   g.picks = p->shape[dim];
-  pick(&g, PICK_GATHER, x->data, p->data, y->data);
+  if (x->dtype == DTYPE_REAL) gather_reals(&g, x->data, p->data, y->data);
+  if (x->dtype == DTYPE_U8) gather_bytes(&g, x->data, p->data, y->data);
+  if (x->dtype == DTYPE_I32) gather_ints(&g, x->data, p->data, y->data);
   return 1;
 }
 
-static int scatter(lua_State *L, const char *op, const char *x_name, PickMode mode) {
+static int scatter(lua_State *L, const char *op, const char *x_name, bool add) {
   Tensor *x = check_target(L, x_name);
   int dim = tensor_check_dim(L, 2, x);
   const Tensor *p = push_positions(L, 3), *given = tensor_check_real(L, 4, op, 0);
@@ -231,27 +281,34 @@ static int scatter(lua_State *L, const char *op, const char *x_name, PickMode mo
   const Tensor *y = tensor_push_in_layout(L, 4, LAYOUT_ROWS);
   LineGeometry g = lines_of(x, dim);
   g.picks = p->shape[dim];
-  pick(&g, mode, x->data, p->data, y->data);
+  scatter_into(&g, add, x->data, p->data, y->data);
   lua_pushvalue(L, 1);
   return 1;
 }
 
 /* scatter_(x, dim, positions, y) -> x */
 static int l_scatter(lua_State *L) {
-  return scatter(L, "scatter_", "scatter_: x", PICK_SCATTER);
+  return scatter(L, "scatter_", "scatter_: x", false);
 }
 static int l_scatter_add(lua_State *L) {
-  return scatter(L, "scatter_add_", "scatter_add_: x", PICK_SCATTER_ADD);
+  return scatter(L, "scatter_add_", "scatter_add_: x", true);
 }
 
-/* cumsum(x, dim) */
+static bool is_i32(lua_State *L, int arg) {
+  return tensor_is(L, arg) && tensor_check(L, arg)->dtype == DTYPE_I32;
+}
+
+/* cumsum(x, dim), of i32 too */
 static int l_cumsum(lua_State *L) {
-  const Tensor *given = tensor_check_real(L, 1, "cumsum: x", 0);
+  const Tensor *given = is_i32(L, 1) ? lua_touserdata(L, 1) : tensor_check_real(L, 1, "cumsum: x", 0);
   int dim = tensor_check_dim(L, 2, given);
   const Tensor *x = tensor_push_in_layout(L, 1, LAYOUT_ROWS);
-  Tensor *y = tensor_push(L, DTYPE_REAL, x->ndim, x->shape, LAYOUT_ROWS);
+  Tensor *y = tensor_push(L, x->dtype, x->ndim, x->shape, LAYOUT_ROWS);
   LineGeometry g = lines_of(x, dim);
-  cumsum(&g, x->data, y->data);
+  if (x->dtype == DTYPE_REAL)
+    cumsum(&g, x->data, y->data);
+  else if (!cumsum_whole(&g, x->data, y->data))
+    tensor_error(L, "cumsum: a sum passes what i32 holds; to(\"f32\") before, for sums that are rounded");
   return 1;
 }
 
@@ -265,22 +322,27 @@ static int push_sorted(lua_State *L, long keep, bool falling) {
   if (keep > 0) shape[x->ndim - 1] = keep;
   Item *line = (Item *)scratch_push(L, (size_t)n * sizeof(Item) / sizeof(real) + 1);
   int scratch = lua_gettop(L);
-  Tensor *value = tensor_push(L, DTYPE_REAL, x->ndim, shape, LAYOUT_ROWS);
+  Tensor *value = tensor_push(L, x->dtype, x->ndim, shape, LAYOUT_ROWS);
   Tensor *position = tensor_push(L, DTYPE_I32, x->ndim, shape, LAYOUT_ROWS);
-  sort_lines(tensor_numel(x) / n, n, shape[x->ndim - 1], falling, x->data, line, value->data, position->data);
+  sort_lines(x, n, shape[x->ndim - 1], falling, line, value, position->data);
   scratch_release(L, scratch);
   return 2;
 }
 
+static void check_any(lua_State *L, const char *name) {
+  if (!tensor_is(L, 1)) tensor_check_real(L, 1, name, 0); /* raises */
+  tensor_check(L, 1);
+}
+
 /* sort(x, falling) -> values, positions, along the last dimension; stable */
 static int l_sort(lua_State *L) {
-  tensor_check_real(L, 1, "sort: x", 0);
+  check_any(L, "sort: x");
   return push_sorted(L, 0, lua_toboolean(L, 2));
 }
 
 /* topk(x, k) -> the k largest along the last dimension, falling, and their positions */
 static int l_topk(lua_State *L) {
-  tensor_check_real(L, 1, "topk: x", 0);
+  check_any(L, "topk: x");
   return push_sorted(L, tensor_check_size(L, 2, "topk: k", 1), true);
 }
 
@@ -298,32 +360,51 @@ static int l_one_hot(lua_State *L) {
 /* Tensor or number at 'arg' written over all of out, or where mask (may be NULL) is set. */
 static void blend(lua_State *L, int arg, const Tensor *out, const Tensor *mask) {
   real value;
-  Tensor number = {.data = &value, .dtype = DTYPE_REAL};
+  int32_t whole;
+  Tensor number = {.data = &value, .dtype = out->dtype};
   const Tensor *source = &number;
-  if (lua_type(L, arg) == LUA_TNUMBER)
-    value = (real)lua_tonumber(L, arg);
-  else
+  if (lua_type(L, arg) != LUA_TNUMBER) {
     source = lua_touserdata(L, arg);
+  } else if (out->dtype == DTYPE_I32) {
+    whole = (int32_t)lua_tointeger(L, arg);
+    number.data = &whole;
+  } else {
+    value = (real)lua_tonumber(L, arg);
+  }
   if (mask == NULL)
     tensor_copy(out, source);
   else
-    loop_run(3, (const Tensor *const[]){out, mask, source}, where_row, NULL);
+    loop_run(3, (const Tensor *const[]){out, mask, source}, out->dtype == DTYPE_I32 ? where_whole_row : where_row,
+             NULL);
 }
 
-/* where(mask u8, a, b): a and b tensors or numbers; all broadcast to the mask's or the tensors' shape */
+/* A number among i32 must be one. */
+static void check_whole_number(lua_State *L, int arg) {
+  int whole;
+  lua_Integer value = lua_tointegerx(L, arg, &whole);
+  if (!whole || value < INT32_MIN || value > INT32_MAX)
+    tensor_error(L, "where: %s is no number of i32", luaL_tolstring(L, arg, NULL));
+}
+
+/* where(mask u8, a, b): a and b tensors, real or i32 both, or numbers; all broadcast to the mask's or the tensors' shape */
 static int l_where(lua_State *L) {
   const Tensor *mask = tensor_check_dtype(L, 1, DTYPE_U8);
+  DType dtype = is_i32(L, 2) || is_i32(L, 3) ? DTYPE_I32 : DTYPE_REAL;
   long shape[TENSOR_MAX_DIMS];
   Tensor full = *mask;
   for (int arg = 2; arg <= 3; arg++) {
-    if (lua_type(L, arg) == LUA_TNUMBER) continue;
-    const Tensor *shaped = tensor_check_real(L, arg, "where: operand", 0);
+    if (lua_type(L, arg) == LUA_TNUMBER) {
+      if (dtype == DTYPE_I32) check_whole_number(L, arg);
+      continue;
+    }
+    const Tensor *shaped = is_i32(L, arg) ? lua_touserdata(L, arg) : tensor_check_real(L, arg, "where: operand", 0);
+    if (shaped->dtype != dtype) tensor_error(L, "where: operands must be of one dtype, got " REAL_NAME " and i32");
     full.ndim = loop_broadcast(&full, shaped, shape);
     if (full.ndim < 0)
       tensor_error(L, "where: shapes %s and %s do not broadcast", tensor_describe(L, mask), tensor_describe(L, shaped));
     memcpy(full.shape, shape, sizeof shape);
   }
-  Tensor *out = tensor_push(L, DTYPE_REAL, full.ndim, full.shape, LAYOUT_ROWS);
+  Tensor *out = tensor_push(L, dtype, full.ndim, full.shape, LAYOUT_ROWS);
   blend(L, 3, out, NULL);
   blend(L, 2, out, mask);
   return 1;

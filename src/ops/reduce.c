@@ -1,6 +1,6 @@
 /*
 ** reduce.c -- sums, extremes and their positions, over one dimension or over all.
-** Sums are taken in double over pieces of fixed size, so they do not depend on the number of threads.
+** Sums are taken in double over pieces of fixed size, so they do not depend on the number of threads; those of i32 are exact.
 */
 #include <math.h>
 #include <string.h>
@@ -68,19 +68,48 @@ static void sum_rows(const ReduceGeometry *g, const real *x, real *y) {
   for (long o = 0; o < g->outer; o++) y[o] = (real)sum_row(x + o * g->n, g->n);
 }
 
-/* sign 1: the largest, -1: the smallest; a NaN wins. value and position may be NULL. */
-static void extreme(const ReduceGeometry *g, const real *x, int sign, real *value, int32_t *position) {
+/* False where a sum is more than i32 holds. */
+static bool sum_whole(const ReduceGeometry *g, const int32_t *x, int32_t *y) {
+  bool fits = true;
+#pragma omp parallel for reduction(&& : fits) if (g->outer * g->n * g->inner > PARALLEL_MIN)
+  for (long o = 0; o < g->outer; o++)
+    for (long j = 0; j < g->inner; j++) {
+      const int32_t *column = x + o * g->n * g->inner + j;
+      int64_t total = 0;
+      for (long i = 0; i < g->n; i++) total += column[i * g->inner];
+      fits = fits && total >= INT32_MIN && total <= INT32_MAX;
+      y[o * g->inner + j] = (int32_t)total;
+    }
+  return fits;
+}
+
+/* Where the largest (sign 1) or smallest (-1) of n numbers lies: a NaN wins, and the first of equal ones. */
+#define DEFINE_BEST(name, type)                                                                                        \
+  static long name(const type *x, long n, long step, int sign) {                                                       \
+    long best = 0;                                                                                                     \
+    for (long i = 1; i < n && x[best * step] == x[best * step]; i++) {                                                 \
+      type now = x[i * step], then = x[best * step];                                                                   \
+      if (now != now || (sign > 0 ? now > then : now < then)) best = i;                                                \
+    }                                                                                                                  \
+    return best;                                                                                                       \
+  }
+DEFINE_BEST(best_real, real)
+DEFINE_BEST(best_whole, int32_t)
+
+/* Values and positions of the extremes of x, real or i32. */
+static void extreme(const ReduceGeometry *g, const Tensor *x, int sign, const Tensor *value, int32_t *position) {
+  const bool whole = x->dtype == DTYPE_I32;
 #pragma omp parallel for if (g->outer * g->n * g->inner > PARALLEL_MIN)
   for (long o = 0; o < g->outer; o++)
     for (long j = 0; j < g->inner; j++) {
-      const real *column = x + o * g->n * g->inner + j;
-      long best = 0;
-      for (long i = 1; i < g->n && column[best * g->inner] == column[best * g->inner]; i++) {
-        real now = column[i * g->inner], then = column[best * g->inner];
-        if (now != now || (sign > 0 ? now > then : now < then)) best = i;
-      }
-      if (value != NULL) value[o * g->inner + j] = column[best * g->inner];
-      if (position != NULL) position[o * g->inner + j] = (int32_t)(best + 1);
+      long first = o * g->n * g->inner + j, to = o * g->inner + j;
+      long best = whole ? best_whole(tensor_ints(x) + first, g->n, g->inner, sign)
+                        : best_real(tensor_reals(x) + first, g->n, g->inner, sign);
+      if (whole)
+        tensor_ints(value)[to] = tensor_ints(x)[first + best * g->inner];
+      else
+        tensor_reals(value)[to] = tensor_reals(x)[first + best * g->inner];
+      position[to] = (int32_t)(best + 1);
     }
 }
 
@@ -89,7 +118,8 @@ static void extreme(const ReduceGeometry *g, const real *x, int sign, real *valu
 /* Reads (t, dim, keep) and pushes a row-major copy of t where needed; shape gets the result's. No dim: all of them. */
 static const Tensor *check_reduce(lua_State *L, const char *op, ReduceGeometry *g, int *ndim,
                                   long shape[TENSOR_MAX_DIMS]) {
-  const Tensor *t = tensor_check_real(L, 1, op, 0);
+  bool whole = tensor_is(L, 1) && tensor_check(L, 1)->dtype == DTYPE_I32;
+  const Tensor *t = whole ? lua_touserdata(L, 1) : tensor_check_real(L, 1, op, 0);
   int dim = lua_isnoneornil(L, 2) ? -1 : tensor_check_dim(L, 2, t);
   bool keep = lua_toboolean(L, 3);
   *g = (ReduceGeometry){1, dim < 0 ? tensor_numel(t) : 1, 1};
@@ -102,14 +132,17 @@ static const Tensor *check_reduce(lua_State *L, const char *op, ReduceGeometry *
   return tensor_push_in_layout(L, 1, LAYOUT_ROWS);
 }
 
-/* sum(t, dim, keep) */
+/* sum(t, dim, keep), of i32 too */
 static int l_sum(lua_State *L) {
   ReduceGeometry g;
   int ndim;
   long shape[TENSOR_MAX_DIMS];
   const Tensor *x = check_reduce(L, "sum: x", &g, &ndim, shape);
-  Tensor *y = tensor_push(L, DTYPE_REAL, ndim, shape, LAYOUT_ROWS);
-  if (g.outer == 1 && g.inner == 1) {
+  Tensor *y = tensor_push(L, x->dtype, ndim, shape, LAYOUT_ROWS);
+  if (x->dtype == DTYPE_I32) {
+    if (!sum_whole(&g, x->data, y->data))
+      tensor_error(L, "sum: a sum passes what i32 holds; to(\"f32\") before, for one that is rounded");
+  } else if (g.outer == 1 && g.inner == 1) {
     size_t pieces = (size_t)(g.n / SUM_PIECE) + 1;
     double *partial = (double *)scratch_push(L, pieces * sizeof(double) / sizeof(real));
     tensor_reals(y)[0] = (real)sum_all(x->data, g.n, partial);
@@ -129,9 +162,9 @@ static int push_extreme(lua_State *L, const char *op, int sign) {
   int ndim;
   long shape[TENSOR_MAX_DIMS];
   const Tensor *x = check_reduce(L, op, &g, &ndim, shape);
-  Tensor *value = tensor_push(L, DTYPE_REAL, ndim, shape, LAYOUT_ROWS);
+  Tensor *value = tensor_push(L, x->dtype, ndim, shape, LAYOUT_ROWS);
   Tensor *position = tensor_push(L, DTYPE_I32, ndim, shape, LAYOUT_ROWS);
-  extreme(&g, x->data, sign, value->data, position->data);
+  extreme(&g, x, sign, value, position->data);
   return 2;
 }
 

@@ -70,6 +70,62 @@ function T.test_binary_operations_of_odd_shapes()
   end
 end
 
+--- An operation of i32s is that of Lua's integers.
+function T.test_i32_is_exact()
+  local a, b = tensor({ 16777217, -2147483648, 2147483647, 46341 }, "i32"), tensor({ 16777216, 0, -1, 46340 }, "i32")
+  local function assert_is(got, dtype, expected) lu.assertEquals({ got.dtype, got:totable() }, { dtype, expected }) end
+  assert_is(a:eq(b), "u8", { 0, 0, 0, 0 })
+  assert_is(a:ne(16777216), "u8", { 1, 1, 1, 1 })
+  assert_is(a:gt(b), "u8", { 1, 0, 1, 1 })
+  assert_is(a:le(b), "u8", { 0, 1, 0, 0 })
+  assert_is(a:lt(16777216.5), "u8", { 0, 1, 0, 1 })
+  assert_is(a:eq(4294967296), "u8", { 0, 0, 0, 0 })
+  assert_is(a:gt(tensor { 16777216 }), "u8", { 1, 0, 1, 0 })
+  assert_is(tensor({ 7 }, "u8"):eq(tensor({ 7, 8 }, "i32")), "u8", { 1, 0 })
+  assert_is(a:maximum(b), "i32", { 16777217, 0, 2147483647, 46341 })
+  assert_is(a:minimum(16777217), "i32", { 16777217, -2147483648, 16777217, 46341 })
+  assert_is(a:narrow(1, 1, 2) + b:narrow(1, 1, 2), "i32", { 33554433, -2147483648 })
+  assert_is(b - a:clamp(-5, 50000), "i32", { 16727216, 5, -50001, -1 })
+  assert_is(46340 * b:narrow(1, 3, 2), "i32", { -46340, 2147395600 })
+  assert_is(1 - b, "i32", { -16777215, 1, 2, -46339 })
+  assert_is(-b, "i32", { -16777216, 0, 1, -46340 })
+  assert_is(tensor({ -16777217, 5 }, "i32"):abs(), "i32", { 16777217, 5 })
+  assert_is(a:sign(), "i32", { 1, -1, 1, 1 })
+  assert_is(a:round(), "i32", a:totable())
+  assert_is(a:clamp(nil, 16777217), "i32", { 16777217, -2147483648, 16777217, 46341 })
+  assert_is(b:clamp(0.5, 2), REAL, { 2, 0.5, 0.5, 2 })
+  assert_is(b / 2, REAL, { 8388608, 0, -0.5, 23170 })
+  assert_is(tensor({ 3, -2 }, "i32") ^ 2, REAL, { 9, 4 })
+  assert_is(tensor({ 3, -2 }, "i32") + 0.5, REAL, { 3.5, -1.5 })
+  assert_is(tensor({ 3, -2 }, "i32") * 2.0, REAL, { 6, -4 })
+  assert_is(tensor({ 3 }, "i32") + tensor { 0.25, 1 }, REAL, { 3.25, 4 })
+  local wide = tensor({ { 16777217, 1 }, { 2, 3 } }, "i32") -- lying otherwise, and broadcast
+  assert_is(wide:transpose() + wide[1], "i32", { { 33554434, 3 }, { 16777218, 4 } })
+  for _, f in ipairs {
+    function() return a + 1 end, function() return a - 1 end, function() return b * a end, function() return -a end,
+    function() return a:abs() end, function() return a + 4294967296 end,
+  } do
+    lu.assertStrContains(check.message(f), "a result passes what i32 holds; to(\"f32\") before")
+  end
+end
+
+function T.test_i32_of_odd_shapes_against_integers_of_lua()
+  local names = { add = function(x, y) return x + y end, sub = function(x, y) return x - y end,
+    mul = function(x, y) return x * y end, maximum = math.max, minimum = math.min }
+  for _ = 1, check.SHAPES do
+    local shape = arrays.shape(1, 4)
+    local a, left = arrays.random(shape, "i32")
+    local b, right = arrays.random(shape, "i32")
+    for name, f in pairs(names) do
+      local expected = {}
+      for i, v in ipairs(left) do expected[i] = f(v, right[i]) end
+      local got = ops[name](a, b)
+      lu.assertEquals(got.dtype, "i32")
+      lu.assertEquals(arrays.flat(got), expected)
+    end
+  end
+end
+
 function T.test_whole_numbers_count_as_real()
   local bytes, whole = tensor({ 200, 3 }, "u8"), tensor({ -5, 100000 }, "i32")
   lu.assertEquals((bytes + bytes):totable(), { 400, 6 })
@@ -121,6 +177,7 @@ function T.test_clamp()
   lu.assertEquals(t:clamp(-1, 2):totable(), { -1, 0, 2 })
   lu.assertEquals(t:clamp(nil, 1):totable(), { -2, 0, 1 })
   lu.assertEquals(t:clamp(-1):totable(), { -1, 0, 3 })
+  lu.assertEquals(t:clamp(2, 1):totable(), { 1, 1, 1 }) -- as PyTorch's
 end
 
 function T.test_conversions_between_all_dtypes_in_any_layout()
@@ -150,6 +207,19 @@ function T.test_copy_converts_and_broadcasts()
   t:copy_(tensor { 1.4, 300, -2 })
   lu.assertEquals(t:totable(), { { 1, 255, 0 }, { 1, 255, 0 } })
   lu.assertEquals(tensor.zeros(2):copy_(tensor({ 7 }, "i32")):totable(), { 7, 7 })
+end
+
+function T.test_gradients_of_equal_numbers()
+  for _, name in ipairs { "maximum", "minimum" } do
+    local a, b = tensor({ 1, 2, 3 }):requires_grad(), tensor({ 1, 3, 2 }):requires_grad()
+    a[name](a, b):sum():backward()
+    local first = name == "maximum" and { 0.5, 0, 1 } or { 0.5, 1, 0 } -- PyTorch's halves
+    lu.assertEquals(a.grad:totable(), first)
+    lu.assertEquals(b.grad:totable(), { 0.5, 1 - first[2], 1 - first[3] })
+  end
+  local x = tensor({ -1, 0, 1 }):requires_grad()
+  x:maximum(0):sum():backward()
+  lu.assertEquals(x.grad:totable(), { 0, 0.5, 1 })
 end
 
 function T.test_threads_do_not_show()

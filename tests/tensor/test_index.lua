@@ -148,8 +148,8 @@ end
 
 function T.test_sort_and_topk()
   many(4, function(shape, _, i)
-    local t = arrays.random(shape)
-    if i % 2 == 0 then t = t:round() end -- with equal ones
+    local t = arrays.random(shape, dtypes[i % 3 + 1])
+    if i % 2 == 0 and t.dtype == REAL then t = t:round() end -- with equal ones
     local flat, n = arrays.flat(t), shape[#shape]
     for _, falling in ipairs { false, true } do
       local values, places = {}, {}
@@ -160,6 +160,7 @@ function T.test_sort_and_topk()
         end
       end
       local v, p = t:sort(falling)
+      lu.assertEquals(v.dtype, t.dtype)
       assert_array(v, shape, values)
       assert_array(p, shape, places)
       if falling then
@@ -174,6 +175,30 @@ function T.test_sort_and_topk()
   local v, p = tensor({ 1, 0 / 0, -1, 2 }):sort()
   lu.assertEquals(p:totable(), { 3, 1, 4, 2 }) -- what is no number comes last
   lu.assertTrue(v[4]:item() ~= v[4]:item())
+  v, p = tensor({ 1, 0 / 0, -1, 2, 0 / 0 }):sort(true)
+  lu.assertEquals(p:totable(), { 2, 5, 4, 1, 3 }) -- it is the largest
+  lu.assertTrue(v[1]:item() ~= v[1]:item())
+  lu.assertEquals(select(2, tensor({ 1, 0 / 0, 3 }):topk(2)):totable(), { 2, 3 })
+end
+
+--- Whole numbers that a float does not hold.
+function T.test_whole_numbers_stay_exact()
+  local large = tensor({ 16777217, 16777216, -16777219, 16777217 }, "i32")
+  local function assert_ints(got, expected)
+    lu.assertEquals({ got.dtype, got:totable() }, { "i32", expected })
+  end
+  assert_ints(large:sort(), { -16777219, 16777216, 16777217, 16777217 })
+  assert_ints((large:topk(2)), { 16777217, 16777217 })
+  assert_ints(select(2, large:sort(true)), { 1, 4, 2, 3 })
+  assert_ints(large:gather(1, tensor({ 4, 3 }, "i32")), { 16777217, -16777219 })
+  assert_ints(large:index_select(1, tensor({ 3 }, "i32")), { -16777219 })
+  assert_ints(large:narrow(1, 1, 3):cumsum(1), { 16777217, 33554433, 16777214 })
+  assert_ints(tensor.where(large:gt(0), large, -1), { 16777217, 16777216, -1, 16777217 })
+  assert_ints(tensor.where(large:eq(16777217), 0, large), { 0, 16777216, -16777219, 0 })
+  assert_ints(tensor.cat { large, large }:narrow(1, 4, 2), { 16777217, 16777217 })
+  lu.assertEquals(tensor.where(large:gt(0), large, 0.5).dtype, REAL)
+  lu.assertEquals(tensor.where(large:gt(0), tensor({ 1 }, "u8"), 0).dtype, REAL)
+  assert_ints(tensor({ { 1, 2 }, { 3, 4 } }, "i32"):cumsum(2), { { 1, 3 }, { 3, 7 } })
 end
 
 function T.test_cumsum()
@@ -226,7 +251,11 @@ function T.test_messages()
     { function() t:topk(4) end, "topk: 4 of 3 elements wanted" },
     { function() t:topk(0) end, "topk: k must be 1 or more, got 0" },
     { function() tensor(1):sort() end, "sort: the tensor has no dimension to sort along" },
-    { function() tensor.zeros(2, "u8"):sort() end, "sort: x must be " .. REAL .. ", got u8" },
+    { function() tensor.zeros(1).sort(5) end, "sort: x must be a tensor, got number" },
+    { function() tensor({ 2147483647, 1 }, "i32"):cumsum(1) end,
+      "cumsum: a sum passes what i32 holds; to(\"f32\") before, for sums that are rounded" },
+    { function() index.where(tensor.zeros(2, "u8"), i32 { 1, 2 }, t[1]) end,
+      "where: operands must be of one dtype, got " .. REAL .. " and i32" },
     { function() t:cumsum() end, "a dimension must be a whole number, got nothing" },
     { function() t:cumsum(3) end, "dimension 3 does not exist: the tensor is 2x3" },
   }

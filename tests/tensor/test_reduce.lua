@@ -95,6 +95,34 @@ function T.test_what_is_no_number_wins_and_the_first_of_equals()
   lu.assertEquals({ value:item(), position:item() }, { -math.huge, 1 })
 end
 
+function T.test_i32_is_exact()
+  local t = tensor({ { 16777216, 16777217, 5 }, { -16777217, -16777216, 0 } }, "i32")
+  local function assert_is(got, expected) lu.assertEquals({ got.dtype, got:totable() }, { "i32", expected }) end
+  assert_is((t:max()), 16777217)
+  assert_is((t:min(2)), { 5, -16777217 })
+  assert_is(t:argmax(2), { 2, 3 })
+  assert_is(t:argmin(), 4)
+  assert_is(t:sum(2), { 33554438, -33554433 })
+  assert_is(t:sum(1, true), { { -1, 1, 5 } })
+  assert_is(t:sum(), 5)
+  assert_is(t:transpose():max(1), { 16777217, 0 })
+  lu.assertEquals(t:mean().dtype, REAL)
+  lu.assertEquals(tensor({ 2147483647, 2147483647 }, "i32"):mean():item(), tensor(2147483647):item())
+  lu.assertStrContains(check.message(function() tensor({ 2147483647, 1 }, "i32"):sum() end),
+    "sum: a sum passes what i32 holds; to(\"f32\") before, for one that is rounded")
+end
+
+function T.test_a_deviation_of_0_has_the_gradient_0()
+  local x = tensor({ { 2, 2, 2 }, { 1, 2, 3 } }):requires_grad()
+  local std = x:std(2)
+  lu.assertEquals(std:totable(), { 0, 1 })
+  std:sum():backward()
+  check.close(x.grad, { 0, 0, 0, -0.5, 0, 0.5 })
+  local equal = tensor.ones(4):requires_grad()
+  equal:std(nil, false, true):backward()
+  lu.assertEquals(equal.grad:totable(), { 0, 0, 0, 0 })
+end
+
 function T.test_counting_with_a_mask()
   local t = tensor { 3, 1, 2, 1 }
   lu.assertEquals(t:eq(1):sum():item(), 2)

@@ -1,5 +1,12 @@
 --- ops.lua: operations on tensors with their gradients. Each computes through the engine and, where a gradient is
 --- wanted, writes its backward on the tape. Layers of networks have their operations in their own files under nn/.
+---
+--- What dtypes become. u8, an image's bytes, counts as f32 in all arithmetic. i32, labels and positions and counts, keeps its
+--- whole numbers whole, as Lua keeps its integers: i32 with i32 or with an integer (2, not 2.0) is i32 under + - *, maximum,
+--- minimum, clamp, neg, abs, sign, sum, cumsum, max, min, sort, topk, where and all that only moves numbers; what passes i32's
+--- range raises, nothing is cut or rounded. Under / and ^, in mean, var and std, in functions such as exp, and beside an f32, a
+--- u8 or a number with a fraction, i32 counts as f32. Comparisons are exact between all dtypes and give u8, argmax and argmin
+--- i32. In-place forms change f32 alone.
 
 local arith = require "feral.core.arith"
 local reduce = require "feral.core.reduce"
@@ -53,10 +60,13 @@ binary("pow",
     local flat = arith.gt(arith.mul(arith.eq(a, 0), arith.ge(b, 0)), 0)
     return index.where(flat, 0, arith.mul(g, arith.mul(out, arith.log(a))))
   end)
-binary("maximum", function(g, a, b) return arith.mul(g, arith.ge(a, b)) end,
-  function(g, a, b) return arith.mul(g, arith.lt(a, b)) end)
-binary("minimum", function(g, a, b) return arith.mul(g, arith.le(a, b)) end,
-  function(g, a, b) return arith.mul(g, arith.gt(a, b)) end)
+--- g times 0 where an operand loses, 1/2 where both are equal, else 1: PyTorch's subgradient.
+local function won(g, loses, a, b)
+  return arith.mul(g, arith.sub(1, arith.add(loses(a, b), arith.mul(arith.eq(a, b), 0.5))))
+end
+-- maximum(a, b), minimum(a, b): a NaN in either is the result; where both are equal each gets half of the gradient
+binary("maximum", function(g, a, b) return won(g, arith.lt, a, b) end, function(g, a, b) return won(g, arith.gt, a, b) end)
+binary("minimum", function(g, a, b) return won(g, arith.gt, a, b) end, function(g, a, b) return won(g, arith.lt, a, b) end)
 
 for _, name in ipairs { "eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round", "isnan" } do
   ops[name] = arith[name]
@@ -83,7 +93,8 @@ unary("cos", function(g, x) return arith.neg(arith.mul(g, arith.sin(x))) end)
 --- relu, leaky_relu, elu, gelu, silu, prelu, sigmoid, tanh, softmax, log_softmax
 for name, f in pairs(require "feral.tensor.activations") do ops[name] = f end
 
---- Each element moved into [low, high]; nil for no limit.
+--- Each element moved into [low, high]; nil for no limit, and high where low is above it. A NaN stays. The gradient is that of x
+--- where it was not moved, limits included.
 function ops.clamp(x, low, high)
   local out = arith.clamp(x, low, high)
   if not wanted(x) then return out end
@@ -102,18 +113,23 @@ function ops.matmul(a, b)
   end)
 end
 
---- Reductions take u8 and i32 too, as arithmetic does: they count as real.
 local function as_real(x)
   if not core.is_tensor(x) or x.dtype == core.real then return x end
   return arith.to(x, core.real)
 end
 
---- Sum over one dimension, or over all.
+--- Bytes as reals; the engine reduces whole numbers as they are.
+local function real_or_whole(x)
+  if core.is_tensor(x) and x.dtype == "u8" then return as_real(x) end
+  return x
+end
+
+--- Sum over one dimension, or over all. Of i32 an exact i32; raises where that does not hold it.
 ---@param x Tensor
 ---@param dim integer|nil
 ---@param keep boolean|nil  keep the dimension, with size 1
 function ops.sum(x, dim, keep)
-  local out = reduce.sum(as_real(x), dim, keep)
+  local out = reduce.sum(real_or_whole(x), dim, keep)
   if not wanted(x) then return out end
   return record(out, { x }, function(g)
     if dim and not keep then g = view.unsqueeze(g, dim < 0 and dim + x:dim() + 1 or dim) end
@@ -124,7 +140,7 @@ end
 local function count_along(x, dim) return dim and x:size(dim) or x:numel() end
 
 --- Mean over one dimension, or over all.
-function ops.mean(x, dim, keep) return ops.div(ops.sum(x, dim, keep), count_along(x, dim)) end
+function ops.mean(x, dim, keep) return ops.div(ops.sum(as_real(x), dim, keep), count_along(x, dim)) end
 
 --- Variance over one dimension, or over all, with n - 1 in the denominator (unbiased), or n when biased is true.
 function ops.var(x, dim, keep, biased)
@@ -133,14 +149,22 @@ function ops.var(x, dim, keep, biased)
   return ops.div(ops.sum(ops.mul(centred, centred), dim, keep), biased and n or n - 1)
 end
 
---- Standard deviation: the root of var.
-function ops.std(x, dim, keep, biased) return ops.sqrt(ops.var(x, dim, keep, biased)) end
+--- Standard deviation: the root of var. Of equal numbers it is 0, and so is its gradient there, as PyTorch's: sqrt's is infinite.
+function ops.std(x, dim, keep, biased)
+  local variance = ops.var(x, dim, keep, biased)
+  local out = arith.sqrt(variance)
+  if not wanted(variance) then return out end
+  return record(out, { variance }, function(g)
+    return index.where(arith.eq(out, 0), 0, arith.div(g, arith.mul(out, 2)))
+  end)
+end
 
---- The gradient of the largest (smallest) goes to the first element that has it.
+--- max(x, dim, keep), min(x, dim, keep) -> values and positions (i32, 1-based) along a dimension; without one, of all. A NaN is
+--- the largest and the smallest, so it shows; of equal elements the first counts, and gets the gradient.
 local function extreme(name)
   local forward = reduce[name]
   ops[name] = function(x, dim, keep)
-    local value, position = forward(as_real(x), dim, keep)
+    local value, position = forward(real_or_whole(x), dim, keep)
     if wanted(x) then
       record(value, { x }, function(g)
         local zeros = create.full(x.shape, 0)
@@ -159,10 +183,12 @@ end
 extreme("max")
 extreme("min")
 
---- Positions (1-based) of the largest along a dimension; without one, of the flattened tensor.
-function ops.argmax(x, dim, keep) return (select(2, reduce.max(as_real(x), dim, keep))) end
+--- Positions (i32, 1-based) of the largest along a dimension; without one, of the flattened tensor. The first of equal ones, or
+--- of those that are NaN.
+function ops.argmax(x, dim, keep) return (select(2, reduce.max(real_or_whole(x), dim, keep))) end
 
-function ops.argmin(x, dim, keep) return (select(2, reduce.min(as_real(x), dim, keep))) end
+--- The same of the smallest; the first NaN where there is one.
+function ops.argmin(x, dim, keep) return (select(2, reduce.min(real_or_whole(x), dim, keep))) end
 
 --- A view: its gradient is that of x looked at the other way. One that finds nothing to do gives x itself, which has its own
 --- place on the tape already.
@@ -250,9 +276,12 @@ function ops.gather(x, dim, positions)
   return record(out, { x }, function(g) return index.scatter_add_(create.full(x.shape, 0), dim, positions, g) end)
 end
 
---- a where the condition is not 0, else b.
+local function is_whole(x) return math.type(x) == "integer" or core.is_tensor(x) and x.dtype == "i32" end
+
+--- a where the condition is not 0, else b; tensors or numbers. i32 where both are whole numbers, else f32.
 function ops.where(condition, a, b)
   local mask = arith.ne(condition, 0)
+  if not (is_whole(a) and is_whole(b)) then a, b = as_real(a), as_real(b) end
   local out = index.where(mask, a, b)
   if not wanted(a, b) then return out end
   return record(out, { a, b, n = 2 }, function(g)
@@ -304,13 +333,14 @@ local function ordering(name)
   end
 end
 
---- sort(x, falling) -> values and their positions along the last dimension; equal ones stay in their order, NaNs come last.
+--- sort(x, falling) -> values and their positions (i32) along the last dimension; equal ones stay in their order, and a NaN is
+--- larger than all numbers: last in rising order, first in falling order, as PyTorch's.
 ordering("sort")
 
---- topk(x, k) -> the k largest along the last dimension, falling, and their positions.
+--- topk(x, k) -> the k largest along the last dimension, falling, and their positions; a NaN is larger than all numbers.
 ordering("topk")
 
---- Sums of all elements up to each, along dim.
+--- Sums of all elements up to each, along dim; of i32 exact i32s.
 function ops.cumsum(x, dim)
   local out = index.cumsum(x, dim)
   if not wanted(x) then return out end
