@@ -116,7 +116,7 @@ function T.test_png_of_all_depths_and_kinds()
   lu.assertEquals(decoded({ "\x12\x34\xFF\xFF" }, { depth = 16 }), { { { 0x12, 255 } } })
   lu.assertEquals(decoded({ "\1\2\3\4\5\6" }, { type = 2 }), { { { 1, 4 } }, { { 2, 5 } }, { { 3, 6 } } })
   lu.assertEquals(decoded({ "\1\xF0\2\0\3\0\4\0\5\0\xFE\0" }, { type = 2, depth = 16 }),
-    { { { 1, 4 } }, { { 2, 5 } }, { { 3, 254 } } })
+    { { { 2, 4 } }, { { 2, 5 } }, { { 3, 253 } } })
   local colours = pictures.chunk("PLTE", "\10\20\30\40\50\60")
   lu.assertEquals(decoded({ "\1\0" }, { type = 3, before = colours }), { { { 40, 10 } }, { { 50, 20 } }, { { 60, 30 } } })
   local grays = pictures.chunk("PLTE", "\10\10\10\40\40\40")
@@ -154,6 +154,24 @@ function T.test_bmp_of_several_depths()
   lu.assertEquals(decoded({ "\x80" }, { width = 2, bits = 1, palette = grays:sub(1, 8) }), { { { 1, 0 } } })
   local upside_down = pictures.bmp({ "\1\2\3", "\4\5\6" }, { width = 3, height = -2, bits = 8, palette = grays })
   lu.assertEquals(create.totable(assert(image.decode(upside_down))), { { { 4, 5, 6 }, { 1, 2, 3 } } })
+end
+
+function T.test_png_samples_of_16_bits_are_rounded()
+  local function decoded(row, width, kind)
+    return create.totable(assert(image.decode(pictures.png({ row }, { width = width, type = kind, depth = 16 }))))
+  end
+  local samples, expected = {}, {}
+  for v = 0, 65535, 61 do
+    samples[#samples + 1] = string.pack(">I2", v)
+    expected[#expected + 1] = math.floor(v * 255 / 65535 + 0.5)
+  end
+  local row = table.concat(samples)
+  lu.assertEquals(decoded(row, #expected, 0), { { expected } })
+  local colours = decoded(row:sub(1, #expected // 3 * 6), #expected // 3, 2)
+  for c = 1, 3 do
+    for i, v in ipairs(colours[c][1]) do lu.assertEquals(v, expected[3 * i - 3 + c]) end
+  end
+  lu.assertEquals(decoded("\x80\xFF\xFF\xFF", 1, 4), { { { 128 } } }) -- gray with alpha
 end
 
 function T.test_pnm_plain_and_raw_of_8_and_16_bits()

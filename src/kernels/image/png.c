@@ -50,11 +50,30 @@ static void memory_free(void *block) {
 #include <stb_image.h>
 #pragma GCC diagnostic pop
 
+/* Samples of 16 bits to 8, rounded, in the same memory. */
+static uint8_t *narrow(uint16_t *samples, size_t count) {
+  uint8_t *bytes = (uint8_t *)samples;
+  for (size_t i = 0; i < count; i++) {
+    uint32_t sample = samples[i];
+    bytes[i] = (uint8_t)((sample * 255 + 32767) / 65535);
+  }
+  return bytes;
+}
+
+/* What stb makes of the file, as bytes: its own way from 16 bits to 8 cuts. NULL where it can make nothing. */
+static uint8_t *load(Bytes file, int *width, int *height, int *channels) {
+  int size = (int)file.size;
+  if (!stbi_is_16_bit_from_memory(file.data, size))
+    return stbi_load_from_memory(file.data, size, width, height, channels, 0);
+  uint16_t *samples = stbi_load_16_from_memory(file.data, size, width, height, channels, 0);
+  return samples == NULL ? NULL : narrow(samples, (size_t)*width * (size_t)*height * (size_t)*channels);
+}
+
 static const char *decode_with_stb(CodecJob *job, const char *damaged) {
   const ImageInfo *info = job->info;
   int width, height, channels;
   memory = &job->memory;
-  uint8_t *pixels = stbi_load_from_memory(job->file.data, (int)job->file.size, &width, &height, &channels, 0);
+  uint8_t *pixels = load(job->file, &width, &height, &channels);
   if (pixels == NULL) return job->memory.failed ? "not enough memory" : damaged;
   bool fits = width == info->width && height == info->height && channels >= 1 && channels <= 4;
   if (fits) pixels_convert(pixels, channels, job->pixels, job->channels, (size_t)width * (size_t)height);
