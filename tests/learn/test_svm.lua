@@ -417,6 +417,42 @@ function T.test_rbf_features_may_lie_far_from_the_origin()
   check.close(b:decisions(tensor(far)), a:decisions(tensor(x)), 1e-2)
 end
 
+function T.test_linear_pairs_may_lie_far_from_the_origin()
+  local x, y = clouds(150, 5, 3, 1)
+  for _, row in ipairs(x) do
+    for j = 1, 5 do row[j] = math.floor(row[j] * 64) / 64 end
+  end
+  local near, far = tensor(x), tensor(x) + 4096
+  local o = { kernel = "linear", multiclass = "ovo" }
+  local a, b = svm.train(near, y, o), svm.train(far, y, o)
+  check.close(b:decisions(far), a:decisions(near), 1e-2)
+  lu.assertEquals(b:predict(far):totable(), a:predict(near):totable())
+  local folder <close> = temporary.folder()
+  assert(b:save(folder / "far.svm"))
+  lu.assertEquals(assert(svm.load(folder / "far.svm")):decisions(far):totable(), b:decisions(far):totable())
+end
+
+--- Pairs of near rows that lie far from each other and from their mean: float32 does not hold |a|^2 + |b|^2 - 2 a.b.
+function T.test_rbf_values_of_near_rows_far_out()
+  local engine = require "feral.core.svm"
+  for _, width in ipairs { 1, 7, 40 } do
+    local centre = check.randn(30, width)
+    local x = (tensor.cat { centre, centre, centre + check.randn(30, width) * 1e-3 } * 64):round() / 64 * 500
+    local rows, gamma = x:totable(), 0.5 / width
+    local k = engine.decide(x, x, tensor.eye(90), tensor.zeros(90),
+      { kernel = "rbf", gamma = gamma, coef0 = 0, degree = 1 }):totable()
+    for i, a in ipairs(rows) do
+      lu.assertEquals(k[i][i], 1)
+      if i <= 30 then lu.assertEquals(k[i][i + 30], 1) end
+      for j, b in ipairs(rows) do
+        local d = 0
+        for c = 1, width do d = d + (a[c] - b[c]) ^ 2 end
+        lu.assertAlmostEquals(k[i][j], math.exp(-gamma * d), 1e-5)
+      end
+    end
+  end
+end
+
 function T.test_equal_samples_of_different_classes_and_constant_features()
   local x, y = {}, {}
   for i = 1, 40 do x[i], y[i] = { 1, 2 }, i % 2 + 1 end

@@ -173,8 +173,9 @@ end
 --- Features as machines see them, class after class, and what is done to them; sets options.gamma.
 local function prepare(x, order, options)
   local mean, deviation, variance = engine.moments(x)
-  -- distances do not change when all samples move, but floats resolve them best around 0
-  local shift = (options.standardize or options.kernel == "rbf") and mean or nil
+  -- distances do not change when all samples move, nor a linear machine whose bias is free, but floats resolve both best around 0
+  local moves = options.kernel == "rbf" or (options.kernel == "linear" and options.multiclass == "ovo")
+  local shift = (options.standardize or moves) and mean or nil
   local scale = options.standardize and deviation or nil
   local rows = engine.prepare(x, create.from_table(order, "i32"), shift, scale)
   if options.gamma == "scale" then
@@ -230,6 +231,11 @@ end
 --- standardize (false): features less their mean over their deviation, also in prediction; classes, names by label;
 --- tolerance (1e-3) and max_iter, where training ends (steps a machine; for "ovr" linear passes, 1000); cache_mb (1000),
 --- megabytes for kernel values; progress (true): a line on the terminal; card, a table saved with the model.
+---
+--- Features may lie anywhere for "rbf" and for "linear" by pairs ("ovo"): their mean is subtracted first, which changes no
+--- such machine. It would change one of "poly", and a linear one against the rest, whose bias is regularised: features far from 0
+--- beside their deviation (mean 1,000, deviation 1) are lost there in the rounding of x.z, or take very many passes. Give them
+--- standardize = true, or features around 0.
 ---
 --- The result is the same for any number of threads. Methods: Fan, Chen, Lin 2005; Wen et al. 2018; Hsieh et al. 2008.
 ---@param x Tensor            N x D features
@@ -295,7 +301,8 @@ function Model:scores(x)
   return open:leave(engine.votes(values, #self.labels))
 end
 
---- The label of each row.
+--- The label of each row: the class of the highest score. So, where two classes win as many pairs, the one with the larger sum of
+--- values, as scikit-learn's with break_ties; libsvm takes the one with the lower label. Equal scores go to the lower label.
 ---@param x Tensor  N x D
 ---@return Tensor   N (i32)
 function Model:predict(x)
