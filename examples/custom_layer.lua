@@ -11,8 +11,8 @@ local tensor, nn, optim, loss = feral.tensor, feral.nn, feral.optim, feral.loss
 local FeatureGate = nn.class "FeatureGate"
 
 function FeatureGate:init(features, bottleneck)
-  self:add_child("squeeze", nn.Linear(features, bottleneck))
-  self:add_child("excite", nn.Linear(bottleneck, features))
+  self.squeeze = nn.Linear(features, bottleneck) -- a layer in a field is a part of this one
+  self.excite = nn.Linear(bottleneck, features)
 end
 
 function FeatureGate:forward(x) -- x: N x features

@@ -38,6 +38,8 @@ local function by_name(state)
   return map
 end
 
+local function raising(net, x) return check.message(function() return (net(x)) end) end
+
 ---- Classes ----
 
 function T.test_a_class_makes_layers_and_remembers_their_arguments()
@@ -114,6 +116,91 @@ function T.test_sequential_takes_layers_alone()
   lu.assertEquals(nn.Sequential()(tensor { 1, 2 }):totable(), { 1, 2 })
 end
 
+---- Children ----
+
+--- y = outer(inner(x)), its layers put into fields.
+local Fields = nn.class "Fields"
+function Fields:init()
+  self.inner = nn.Linear(3, 4)
+  self.outer = nn.Linear(4, 2)
+  self.scale = tensor.full({ 1 }, 2):requires_grad()
+  self.plain, self.slope = tensor.zeros(1), 0.5
+end
+function Fields:forward(x) return self.outer(self.inner(x)) * self.scale end
+
+function T.test_what_is_put_into_a_field_in_init_belongs_to_the_layer()
+  local net = Fields()
+  lu.assertEquals(net.child_names, { "inner", "outer" })
+  lu.assertEquals(names(net:state()), { "scale", "inner.weight", "inner.bias", "outer.weight", "outer.bias" })
+  net.later = nn.ReLU()
+  lu.assertEquals(net.child_names, { "inner", "outer", "later" })
+  net.seen = tensor.zeros(1):requires_grad() -- after init a tensor is just a field
+  lu.assertEquals(#net:parameters(), 5)
+end
+
+function T.test_a_layer_is_replaced_by_assigning_another()
+  local net = Fields()
+  net.inner = nn.Linear(3, 4, { bias = false })
+  lu.assertEquals(names(net:state()), { "scale", "inner.weight", "outer.weight", "outer.bias" })
+  lu.assertStrContains(raising(net, tensor.zeros(1, 5)), "in layer inner (Linear)")
+  local row = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+  row["1"], row[2] = nn.Tanh(), nn.Sigmoid()
+  row[3] = nn.GELU()
+  lu.assertEquals({ #row, row[1].kind, row["2"].kind, row[3].kind, row[4] }, { 3, "Tanh", "Sigmoid", "GELU", nil })
+  lu.assertTrue(row:get(2) == row[2])
+  local function assigning(to, key, value)
+    return check.message(function() to[key] = value end)
+  end
+  lu.assertStrContains(assigning(row, 5, nn.ReLU()), "Sequential: there are 3 layers, got [5]")
+  lu.assertStrContains(assigning(row, 1, 7), "Sequential: '1' must be a layer, got number")
+  lu.assertStrContains(assigning(net, 1, nn.ReLU()), "Fields: its layers have names, not numbers; got [1]")
+  row["1"] = 5
+  lu.assertStrContains(check.message(row.parameters, row), "Sequential: '1' was a layer and is a number now: put a layer there")
+end
+
+function T.test_a_name_is_given_once()
+  local net = Fields()
+  local function adding(name, child) return check.message(net.add_child, net, name, child or nn.ReLU()) end
+  lu.assertStrContains(adding "inner", "Fields: there is 'inner' already, a layer of that name cannot be added")
+  lu.assertStrContains(adding "scale", "there is 'scale' already")
+  lu.assertStrContains(adding "forward", "there is 'forward' already")
+  lu.assertStrContains(adding "a.b", "a layer's name must be a string without dots, got a.b")
+  lu.assertStrContains(adding("loop", net), "'loop' has this layer inside it")
+  lu.assertStrContains(check.message(net.add_parameter, net, "scale", tensor.zeros(1)), "there is 'scale' already")
+  lu.assertStrContains(check.message(net.add_buffer, net, "inner", tensor.zeros(1)), "there is 'inner' already")
+end
+
+function T.test_replace_takes_a_path()
+  local net, new = small_net(), nn.Tanh()
+  local old = net:get(4).main:get(2)
+  lu.assertTrue(net:replace("4.main.2", new) == old)
+  lu.assertTrue(net[4].main[2] == new)
+  lu.assertStrContains(check.message(net.replace, net, "4.mian.2", new),
+    "replace: there is no layer '4.mian.2' in this Sequential, did you mean '4.main.2'?")
+  lu.assertStrContains(check.message(net.replace, net, "4.main.weight", new), "there is no layer '4.main.weight'")
+  lu.assertStrContains(check.message(net.replace, net, "1", 5), "'1' must be a layer, got number")
+end
+
+function T.test_a_layer_in_two_networks_is_named_by_the_one_where_the_error_lies()
+  local shared = nn.Linear(3, 4)
+  local first, second = nn.Sequential(nn.ReLU(), shared), nn.Sequential(shared)
+  lu.assertStrContains(raising(first, tensor.zeros(2, 5)), "in layer 2 (Linear)")
+  lu.assertStrContains(raising(second, tensor.zeros(2, 5)), "in layer 1 (Linear)")
+end
+
+function T.test_a_class_has_a_name_of_its_own()
+  local function making(kind) return check.message(nn.class, kind) end
+  lu.assertStrContains(making "Affine", "nn.class: there is a class 'Affine' already, made at tests/nn/test_nn.lua:")
+  lu.assertStrContains(making "Conv2d", "nn.class: 'Conv2d' is a name of nn's own")
+  lu.assertStrContains(making "describe", "nn.class: 'describe' is a name of nn's own")
+  lu.assertStrContains(making "My Layer", "nn.class: a name of letters and digits expected, got My Layer")
+  lu.assertStrContains(check.message(nn.forget, "Linear"), "nn.forget: 'Linear' is a class of nn's own")
+  lu.assertFalse(nn.forget "NeverMade")
+  local before = nn.class "Again"
+  lu.assertTrue(nn.Again == before and nn.forget "Again")
+  lu.assertTrue(nn.class "Again" ~= before)
+end
+
 ---- State ----
 
 function T.test_state_goes_into_another_network()
@@ -169,6 +256,27 @@ function T.test_frozen_layers_get_no_gradient_and_keep_their_statistics()
   lu.assertNotNil(net:get(1).weight.grad)
   net:zero_grad()
   for _, p in ipairs(net:parameters()) do lu.assertNil(p.grad) end
+end
+
+function T.test_freezing_by_paths()
+  local net = small_net()
+  lu.assertEquals(net:freeze { "4.*", "2" }, {
+    "4.main", "4.main.1", "4.main.1.weight", "4.main.1.bias", "4.main.2", "4.skip", "4.skip.weight", "2",
+  })
+  lu.assertTrue(net[2].frozen and net[4].skip.frozen)
+  lu.assertNil(net[4].frozen)
+  lu.assertNil(net[1].frozen)
+  net(check.randn(2, 1, 4, 4)):sum():backward()
+  for _, pair in ipairs(net:named_parameters()) do
+    lu.assertEquals(pair[2].grad == nil, pair[1]:find("^4") ~= nil or pair[1]:find("^2") ~= nil, pair[1])
+  end
+  lu.assertEquals(net:unfreeze "4.main.?.bias", { "4.main.1.bias" })
+  lu.assertEquals(net:freeze { "*.bias" }[1], "1.bias")
+  lu.assertStrContains(check.message(net.freeze, net, { "2", "4.mian" }),
+    "freeze: nothing in this Sequential matches '4.mian', did you mean '4.main'?")
+  lu.assertStrContains(check.message(net.unfreeze, net, "7.*"), "unfreeze: nothing in this Sequential matches '7.*'")
+  lu.assertStrContains(check.message(net.freeze, net, {}), 'freeze: paths expected, as freeze{"features.*"}, got table')
+  lu.assertTrue(net:unfreeze() == net)
 end
 
 ---- Looking at a network ----
@@ -300,8 +408,6 @@ function T.test_damaged_descriptions_give_a_message_and_never_raise()
 end
 
 ---- Where an error lies ----
-
-local function raising(net, x) return check.message(function() return (net(x)) end) end
 
 function T.test_an_error_names_the_layers_path_and_the_scripts_line()
   local inner = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.Conv2d(5, 2, 3))

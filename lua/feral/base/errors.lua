@@ -16,9 +16,27 @@ function errors.is_library(source)
   return source:sub(1, 11) == "@lua/feral/" or source == "=[C]"
 end
 
+--- Under which name the layer stands in the one that calls it; without one, under which it was put somewhere last.
+local function name_in(outer, layer)
+  for _, name in ipairs(outer and outer.child_names or {}) do
+    if rawget(outer, name) == layer then return name end
+  end
+  return layer.name
+end
+
+--- The path of the innermost of these layers, which come from the inside out.
+local function path_of(layers)
+  local path
+  for i, layer in ipairs(layers) do
+    local name = name_in(layers[i + 1], layer)
+    if name then path = path and name .. "." .. path or name end
+  end
+  return path, layers[1] and layers[1].kind
+end
+
 --- The innermost line that is not the library's own, and the path of the layer being computed.
 local function where(level)
-  local line, path, kind
+  local line, layers = nil, {}
   while true do
     local info = debug.getinfo(level, "Slf")
     if not info then break end
@@ -27,12 +45,17 @@ local function where(level)
     end
     if layer_call and info.func == layer_call then
       local _, layer = debug.getlocal(level, 1)
-      if layer.name then path = path and layer.name .. "." .. path or layer.name end
-      kind = kind or layer.kind
+      layers[#layers + 1] = layer
     end
     level = level + 1
   end
-  return line or "", path, kind
+  return line or "", path_of(layers)
+end
+
+--- "script.lua:12", the innermost line that is not the library's own; nil where there is none.
+---@return string|nil
+function errors.script_line()
+  return (where(3):match("^(.*): $"))
 end
 
 local attempts = 0

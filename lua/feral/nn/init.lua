@@ -12,12 +12,13 @@ local scope = require "feral.core.scope"
 local arith = require "feral.core.arith"
 local core = require "feral.core.tensor"
 local errors = require "feral.base.errors"
+local describe = require "feral.nn.describe"
 
 local nn = {}
 
 ---@class Module  what all layers are
 ---@field kind string  the class's name
----@field name string|nil  under which the layer stands in its parent
+---@field name string|nil  under which the layer stands in its parent; of a layer in two places, in the last
 ---@field training boolean  true in train(), false in eval()
 ---@field frozen boolean|nil  true after freeze(): parameters and statistics stay as they are
 local Module = {}
@@ -29,28 +30,83 @@ function Module:init() end
 function Module:forward() errors.raise("nn.class \"%s\" has no function forward(x)", self.kind) end
 
 local classes = {} -- kind -> class
+local places = {}  -- kind -> where a script made that class
+local version = 0  -- of all that layers are made of
+
+--- A number that is another one after a layer was given a child, a parameter or a field that it did not have. Fields that are
+--- there already can change without it: who remembers a network looks at those himself, as plan/watch.lua does.
+---@return integer
+function nn.version() return version end
+
+--- True for a layer, not for its class.
+function nn.is_layer(value) return type(value) == "table" and rawget(value, "child_names") ~= nil end
+
+local is_layer = nn.is_layer
+
+--- Layers while their init runs.
+local constructing = setmetatable({}, { __mode = "k" })
+
+--- Makes an instance. What the constructor was given is copied twice, tables and all: init may keep what it gets, the caller may
+--- change what he gave, and the description (nn/describe.lua) still says with what the layer was made.
+local function make(class, ...)
+  local arguments = table.pack(...)
+  local layer = setmetatable({
+    kind = class.kind, training = true, arguments = describe.copy(arguments),
+    parameter_names = {}, buffer_names = {}, child_names = {},
+  }, class)
+  constructing[layer] = true
+  layer:init(table.unpack(describe.copy(arguments), 1, arguments.n))
+  constructing[layer] = nil
+  rawset(layer, "made", describe.as_made(layer))
+  version = version + 1
+  return layer
+end
+
+--- Raises where the name cannot be a new class's.
+local function check_class_name(kind)
+  if type(kind) ~= "string" or not kind:find("^[%a_][%w_]*$") then
+    errors.raise("nn.class: a name of letters and digits expected, got %s", tostring(kind))
+  end
+  local taken = nn.find_class(kind) or rawget(nn, kind)
+  if taken and places[kind] then
+    errors.raise("nn.class: there is a class '%s' already, made at %s: take another name, or call nn.forget \"%s\" first",
+      kind, places[kind], kind)
+  elseif taken then
+    errors.raise("nn.class: '%s' is a name of nn's own: take another", kind)
+  end
+end
 
 --- Makes a class of layers. nn.class "Name" returns a table to which forward is added, and init where it is made with arguments.
---- Instances are made by calling the class; the arguments are remembered, since a model file lists them.
+--- Instances are made by calling the class; the arguments are remembered, since a model file lists them. In init, a layer that is
+--- assigned to a field becomes a child of that name (self.conv = nn.Conv2d(...)), a tensor that requires a gradient a parameter.
 ---@param kind string
 ---@return table
+--- Raises when there is a class of that name already, nn's own or a script's: see nn.forget.
 function nn.class(kind)
-  local class = setmetatable({ kind = kind }, {
-    __index = Module,
-    __call = function(class, ...)
-      local layer = setmetatable({
-        kind = kind, training = true, arguments = table.pack(...),
-        parameter_names = {}, buffer_names = {}, child_names = {},
-      }, class)
-      layer:init(...)
-      return layer
-    end,
-  })
+  local source = debug.getinfo(2, "S").source
+  if source == "=[C]" or not errors.is_library(source) then
+    check_class_name(kind)
+    places[kind] = errors.script_line() or "the prompt"
+  end
+  local class = setmetatable({ kind = kind }, { __index = Module, __call = make })
   class.__index = class
+  class.__newindex = Module.__newindex
   class.__call = Module.__call
   class.__tostring = Module.__tostring
   classes[kind] = class
   return class
+end
+
+--- Forgets a script's class, so that its name is free: for the prompt, where a class is written again and again. Layers that
+--- were made of it go on, but are not saved any more.
+---@param kind string
+---@return boolean  whether there was one
+function nn.forget(kind)
+  if classes[kind] and not places[kind] then errors.raise("nn.forget: '%s' is a class of nn's own", kind) end
+  local known = classes[kind] ~= nil
+  classes[kind], places[kind] = nil, nil
+  rawset(nn, kind, nil)
+  return known
 end
 
 --- Module names of the layers' files, "feral.nn.layers.conv2d" ...
@@ -83,29 +139,152 @@ function nn.kinds()
   return kinds
 end
 
+--- Raises unless the name is free for something that a path can lead to.
+local function check_name(self, what, name)
+  if type(name) ~= "string" or name == "" or name:find(".", 1, true) then
+    errors.raise("%s: a %s's name must be a string without dots, got %s", self.kind, what, tostring(name))
+  end
+  if rawget(self, name) or type(self[name]) == "function" then
+    errors.raise("%s: there is '%s' already, a %s of that name cannot be added", self.kind, name, what)
+  end
+end
+
 --- Adds a parameter: a tensor that training changes.
 function Module:add_parameter(name, t)
+  check_name(self, "parameter", name)
+  rawset(self, name, autograd.requires_grad(t))
   self.parameter_names[#self.parameter_names + 1] = name
-  self[name] = autograd.requires_grad(t)
+  version = version + 1
 end
 
 --- Adds a buffer: a tensor that belongs to the layer's state but has no gradient (running statistics).
 function Module:add_buffer(name, t)
+  check_name(self, "buffer", name)
+  rawset(self, name, scope.keep(t))
   self.buffer_names[#self.buffer_names + 1] = name
-  self[name] = scope.keep(t)
+  version = version + 1
 end
 
---- Adds a layer inside this one.
-function Module:add_child(name, child)
+--- Raises unless the value is a layer that can stand in this one.
+local function check_child(self, name, child)
   if type(child) ~= "table" or not child.forward then
     errors.raise("%s: '%s' must be a layer, got %s", self.kind, name, type(child))
   end
-  if not child.child_names then
+  if not is_layer(child) then
     errors.raise("%s: '%s' is the class %s, not a layer: call it, nn.%s(...)", self.kind, name, child.kind, child.kind)
   end
+  child:walk(function(_, layer)
+    if layer == self then errors.raise("%s: '%s' has this layer inside it, and so cannot stand in it", self.kind, name) end
+  end)
+end
+
+--- Adds a layer inside this one; self.name = child does the same where there is no such field yet.
+---@param name string
+---@param child Module
+--- Raises when the name is taken: see replace.
+function Module:add_child(name, child)
+  check_name(self, "layer", name)
+  check_child(self, name, child)
+  rawset(self, name, child)
+  rawset(child, "name", name)
   self.child_names[#self.child_names + 1] = name
-  self[name] = child
-  child.name = name
+  version = version + 1
+end
+
+--- Puts a layer where another stands.
+local function put(self, name, child)
+  check_child(self, name, child)
+  local before = rawget(self, name)
+  rawset(self, name, child)
+  rawset(child, "name", name)
+  version = version + 1
+  return before
+end
+
+local function is_child_name(self, name)
+  for _, known in ipairs(self.child_names) do
+    if known == name then return true end
+  end
+  return false
+end
+
+--- The layer in which the last name of a path stands, and that name; nil where there is no such place.
+local function place_of(self, path)
+  local parent, name = self, tostring(path)
+  while name:find(".", 1, true) do
+    local first, rest = name:match("^([^.]*)%.(.*)$")
+    if not is_child_name(parent, first) then return nil end
+    parent, name = parent[first], rest
+  end
+  return is_child_name(parent, name) and parent or nil, name
+end
+
+--- Paths of all layers inside this one.
+local function paths_of(self)
+  local paths = {}
+  self:walk(function(path) paths[#paths + 1] = path ~= "" and path or nil end)
+  return paths
+end
+
+--- Puts another layer in the place of one.
+---@param path string  as in summary(): "features.3", "4.main.1"
+---@param layer Module
+---@return Module  the layer that stood there
+--- Raises when there is no such place.
+function Module:replace(path, layer)
+  local parent, name = place_of(self, path)
+  if not parent then
+    errors.raise("replace: there is no layer '%s' in this %s%s", tostring(path), self.kind, errors.hint(path, paths_of(self)))
+  end
+  return put(parent, name, layer)
+end
+
+--- net[i] = layer: in the i-th layer's place, or behind the last.
+local function put_at(self, i, layer)
+  local names = self.child_names
+  if getmetatable(self).__index == getmetatable(self) then
+    errors.raise("%s: its layers have names, not numbers; got [%d]", self.kind, i)
+  elseif i < 1 or i > #names + 1 then
+    errors.raise("%s: there are %d layers, got [%d]", self.kind, #names, i)
+  elseif names[i] then
+    put(self, names[i], layer)
+  else
+    self:add_child(tostring(i), layer)
+  end
+end
+
+--- A leaf of the tape, as tensors are that somebody has called requires_grad() on.
+local function is_leaf(value)
+  local node = core.node(value)
+  return node ~= nil and node.tensor ~= nil
+end
+
+--- A field that the layer did not have: Lua comes here for no other, so that layers are as fast as plain tables. A layer becomes
+--- a child; in init, a tensor that requires a gradient becomes a parameter. Over a child that is there a layer can be assigned as
+--- well: all that look for children look for their names, and take what stands there.
+function Module.__newindex(self, key, value)
+  version = version + 1
+  if math.type(key) == "integer" then
+    put_at(self, key, value)
+  elseif is_layer(value) then
+    self:add_child(key, value)
+  elseif constructing[self] and is_leaf(value) then
+    self:add_parameter(key, value)
+  else
+    rawset(self, key, value)
+  end
+end
+
+--- Lets the layers of a class be reached by their numbers too, net[1], and counted, #net: for containers of a row of layers.
+function nn.numbered(class)
+  function class.__index(self, key)
+    if math.type(key) == "integer" then
+      local name = self.child_names[key]
+      return name and self[name]
+    end
+    return class[key]
+  end
+  function class.__len(self) return #self.child_names end
 end
 
 --- Tensors of this size drawn uniformly from [-bound, bound); the usual start of weights with bound = 1/sqrt(fan in).
@@ -165,21 +344,36 @@ function Module.__call(self, ...)
 end
 errors.set_layer_call(Module.__call)
 
+--- The layer that stands under this name now.
+local function child_of(self, name)
+  local child = rawget(self, name)
+  if is_layer(child) then return child end
+  errors.raise("%s: '%s' was a layer and is %s now: put a layer there", self.kind, name,
+    child == nil and "nothing" or "a " .. type(child))
+end
+
 --- Calls visit(path, layer) for this layer and all inside it, in the order in which they were added.
 function Module:walk(visit, path)
   visit(path or "", self)
   for _, name in ipairs(self.child_names) do
-    self[name]:walk(visit, path and path ~= "" and path .. "." .. name or name)
+    child_of(self, name):walk(visit, path and path ~= "" and path .. "." .. name or name)
+  end
+end
+
+--- Appends {path, tensor} of a layer's own parameters or buffers. One that was set to nil is there no longer.
+local function collect_own(layer, path, list_field, found)
+  for _, name in ipairs(layer[list_field]) do
+    local t = rawget(layer, name)
+    if t ~= nil and not core.is_tensor(t) then
+      errors.raise("%s: '%s' was a tensor and is a %s now", layer.kind, name, type(t))
+    end
+    if t then found[#found + 1] = { path == "" and name or path .. "." .. name, t } end
   end
 end
 
 local function collect(self, list_field)
   local found = {}
-  self:walk(function(path, layer)
-    for _, name in ipairs(layer[list_field]) do
-      found[#found + 1] = { path == "" and name or path .. "." .. name, layer[name] }
-    end
-  end)
+  self:walk(function(path, layer) collect_own(layer, path, list_field, found) end)
   return found
 end
 
@@ -248,18 +442,70 @@ function Module:train() return set_all(self, "training", true) end
 --- To evaluation mode.
 function Module:eval() return set_all(self, "training", false) end
 
---- Nothing in this layer is trained any more: no gradients, and running statistics stay.
-function Module:freeze()
-  set_all(self, "frozen", true)
-  for _, p in ipairs(self:parameters()) do autograd.requires_grad(p, false) end
+local function set_frozen(self, frozen)
+  set_all(self, "frozen", frozen or nil)
+  for _, p in ipairs(self:parameters()) do autograd.requires_grad(p, not frozen) end
   return self
 end
 
-function Module:unfreeze()
-  set_all(self, "frozen", nil)
-  for _, p in ipairs(self:parameters()) do autograd.requires_grad(p, true) end
-  return self
+--- A pattern of a person's as one of Lua's: * stands for any characters, ? for one.
+local function pattern_of(glob)
+  return "^" .. glob:gsub("[%^%$%(%)%%%.%[%]%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".") .. "$"
 end
+
+--- Layers and parameters by their paths, each {path, layer or tensor}, in the order of walk.
+local function places_in(self)
+  local found = {}
+  self:walk(function(path, layer)
+    if path ~= "" then found[#found + 1] = { path, layer } end
+    collect_own(layer, path, "parameter_names", found)
+  end)
+  return found
+end
+
+--- Freezes or unfreezes what matches one of the patterns.
+---@return string[]  the paths of what does
+local function set_matching(self, verb, patterns, frozen)
+  local candidates, matched = places_in(self), {}
+  for _, glob in ipairs(patterns) do
+    local any = false
+    for _, place in ipairs(candidates) do
+      if place[1]:find(pattern_of(glob)) then
+        any = true
+        if matched[place[1]] == nil then matched[#matched + 1] = place[1] end
+        matched[place[1]] = true
+        if is_layer(place[2]) then set_frozen(place[2], frozen) else autograd.requires_grad(place[2], not frozen) end
+      end
+    end
+    if not any then
+      errors.raise("%s: nothing in this %s matches '%s'%s", verb, self.kind, glob, errors.hint(glob, paths_of(self)))
+    end
+  end
+  return { table.unpack(matched) }
+end
+
+local function freeze_or_unfreeze(verb, frozen)
+  return function(self, patterns)
+    if patterns == nil then return set_frozen(self, frozen) end
+    if type(patterns) == "string" then patterns = { patterns } end
+    if type(patterns) ~= "table" or #patterns == 0 or type(patterns[1]) ~= "string" then
+      errors.raise("%s: paths expected, as %s{\"features.*\"}, got %s", verb, verb, type(patterns))
+    end
+    return set_matching(self, verb, patterns, frozen)
+  end
+end
+
+--- Nothing in this layer is trained any more: no gradients, and running statistics stay. With paths, nothing of what matches
+--- them, layers with all inside and parameters: net:freeze { "features.*", "4.main.1", "*.bias" }; * stands for any characters.
+---@param patterns string|string[]|nil
+---@return Module|string[]  this layer; with paths, those of what was frozen
+--- Raises when a pattern matches nothing.
+Module.freeze = freeze_or_unfreeze("freeze", true)
+
+--- Trains it, or what matches the paths, again.
+---@param patterns string|string[]|nil
+---@return Module|string[]
+Module.unfreeze = freeze_or_unfreeze("unfreeze", false)
 
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do autograd.zero_grad(p) end
@@ -279,9 +525,15 @@ end
 ---@return fun(x: Tensor): Tensor
 function Module:compile(example) return require("feral.plan.compile").plan(self, example) end
 
+local function collect_own_parameters(layer)
+  local found = {}
+  collect_own(layer, "", "parameter_names", found)
+  return found
+end
+
 local function own_parameters(layer)
   local count = 0
-  for _, name in ipairs(layer.parameter_names) do count = count + layer[name]:numel() end
+  for _, pair in ipairs(collect_own_parameters(layer)) do count = count + pair[2]:numel() end
   return count
 end
 
@@ -344,70 +596,16 @@ function Module:__tostring()
   return ("%s(%s)"):format(self.kind, table.concat(parts, ", "))
 end
 
---- A layer's arguments as a list; where there is a nil among them, by their places, since a list in a file has no holes.
-local function describe_arguments(arguments, owner)
-  local list, full = {}, true
-  for i = 1, arguments.n do
-    list[i] = nn.describe(arguments[i], owner)
-    full = full and (arguments[i] ~= nil or i == arguments.n)
-  end
-  if full then return list end
-  local by_place = { count = arguments.n }
-  for i = 1, arguments.n do by_place[tostring(i)] = list[i] end
-  return by_place
-end
-
---- What a network is made of, as plain data: {kind, arguments}, layers among the arguments as such tables again.
---- nn.build makes the network from it (with fresh weights).
-function nn.describe(value, owner)
-  if type(value) == "table" and value.kind and value.forward then
-    return { kind = value.kind, arguments = describe_arguments(value.arguments, value.kind) }
-  elseif type(value) == "table" then
-    local copy = {}
-    for key, v in pairs(value) do copy[key] = nn.describe(v, owner) end
-    return copy
-  elseif type(value) == "function" or type(value) == "userdata" then
-    errors.raise("a %s holds a %s and so cannot be written to a file; make a class of it with nn.class", owner, type(value))
-  end
-  return value
-end
-
---- A table with every value built; nil, message where that fails.
-local function build_all(values)
-  local copy = {}
-  for key, v in pairs(values) do
-    local built, message = nn.build(v)
-    if message then return nil, message end
-    copy[key] = built
-  end
-  return copy
-end
-
-local function build_layer(kind, arguments)
-  local class = type(kind) == "string" and nn.find_class(kind)
-  if not class then
-    return nil, ("layer '%s' is unknown%s; if it is your own, make its class (nn.class) before loading"):format(tostring(kind),
-      errors.hint(kind, nn.kinds()))
-  end
-  if type(arguments) ~= "table" then return nil, ("layer %s: its arguments are no list"):format(kind) end
-  local built, message = build_all(arguments)
-  if not built then return nil, message end
-  local list, count = built, #built
-  if math.type(built.count) == "integer" then -- by their places
-    list, count = {}, math.min(built.count, 100)
-    for i = 1, count do list[i] = built[tostring(i)] end
-  end
-  local made, layer = errors.attempt(class, table.unpack(list, 1, count))
-  if not made then return nil, ("layer %s: %s"):format(kind, layer) end
-  return layer
-end
+--- What a network is made of, as plain data: see nn/describe.lua. nn.build makes the network from it, with fresh weights.
+---@param net Module
+---@return table
+--- Raises, naming the layer, where something cannot be rebuilt from a file: a function, a forward of a layer's own.
+function nn.describe(net) return describe.describe(nn, net) end
 
 --- Makes the network that nn.describe described. Returns nil, message when a layer is unknown or its arguments are wrong.
-function nn.build(description)
-  if type(description) ~= "table" then return description end
-  if description.kind == nil then return build_all(description) end
-  return build_layer(description.kind, description.arguments or {})
-end
+---@param description table
+---@return Module|nil, string|nil
+function nn.build(description) return describe.build(nn, description) end
 
 return setmetatable(nn, {
   --- nn.Conv2d loads nn/layers/conv2d.lua

@@ -5,6 +5,7 @@ local errors = require "feral.base.errors"
 --- What several layers make of the same input, one behind the other along a dimension. They are named "1", "2", "3".
 ---@class Concat : Module
 local Concat = nn.class "Concat"
+nn.numbered(Concat)
 
 ---@param ... Module  the branches, and perhaps options behind them: {dim = 2}, the channels unless another is named
 function Concat:init(...)

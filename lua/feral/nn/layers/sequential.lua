@@ -8,6 +8,7 @@ local ReLU = require "feral.nn.layers.relu"
 --- the layers each computes by itself.
 ---@class Sequential : Module
 local Sequential = nn.class "Sequential"
+nn.numbered(Sequential)
 
 ---@param ... Module
 function Sequential:init(...)
