@@ -110,7 +110,10 @@ static int l_backward(lua_State *L) {
     tensor_error(L, "%s: the gradient is %s, the output %s", f->name, tensor_describe(L, dy),
                  tensor_describe(L, saved));
   bool over = lua_toboolean(L, 4) && tensor_is_dense(dy);
-  if (over) lua_pushvalue(L, 1);
+  if (over) {
+    tensor_touch(L, 1);
+    lua_pushvalue(L, 1);
+  }
   const Tensor *dx = over ? dy : tensor_push_like(L, saved, DTYPE_REAL);
   loop_run(3, (const Tensor *const[]){dx, saved, dy}, f->backward, &parameter);
   return 1;
@@ -136,6 +139,7 @@ static int l_prelu_slope(lua_State *L) {
 /* relu_(x) -> x, changed in place */
 static int l_relu_(lua_State *L) {
   const Tensor *x = tensor_check_real(L, 1, "relu: x", 0);
+  tensor_touch(L, 1);
   real parameter = 0;
   loop_run(2, (const Tensor *const[]){x, x}, relu_row, &parameter);
   lua_settop(L, 1);
@@ -148,10 +152,12 @@ static int l_add_relu(lua_State *L) {
   if (!tensor_same_shape(a, b))
     tensor_error(L, "relu: %s and %s cannot be added", tensor_describe(L, a), tensor_describe(L, b));
   const Tensor *y = a;
-  if (lua_toboolean(L, 3))
+  if (lua_toboolean(L, 3)) {
+    tensor_touch(L, 1);
     lua_pushvalue(L, 1);
-  else
+  } else {
     y = tensor_push_like(L, a, DTYPE_REAL);
+  }
   loop_run(3, (const Tensor *const[]){y, a, b}, add_relu_row, NULL);
   return 1;
 }

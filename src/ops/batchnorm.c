@@ -286,6 +286,8 @@ static int l_forward(lua_State *L) {
   Tensor *mean = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
   Tensor *inverse = tensor_push(L, DTYPE_REAL, 1, &b.g.c, LAYOUT_ROWS);
   if (training) {
+    tensor_touch(L, 4);
+    tensor_touch(L, 5);
     batch_statistics(&b, x->data, sums, vectors, mean->data, inverse->data);
   } else {
     running_statistics(&b, mean->data, inverse->data);
@@ -318,7 +320,10 @@ static int l_backward(lua_State *L) {
   real *vectors = push_work(L, &g, 5, true, &sums), *slope = vectors + 3 * g.width, *offset = slope + g.width;
   int work = lua_gettop(L);
   real *dx = want_dx && !over ? tensor_push(L, DTYPE_REAL, x->ndim, x->shape, LAYOUT_IMAGE)->data : dy->data;
-  if (over) lua_pushvalue(L, 1);
+  if (over) {
+    tensor_touch(L, 1);
+    lua_pushvalue(L, 1);
+  }
   if (!want_dx) lua_pushnil(L);
   Tensor *dweight = tensor_push(L, DTYPE_REAL, 1, &g.c, LAYOUT_ROWS);
   Tensor *dbias = tensor_push(L, DTYPE_REAL, 1, &g.c, LAYOUT_ROWS);

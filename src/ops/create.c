@@ -105,6 +105,7 @@ static uint64_t check_counter(lua_State *L, int arg) {
 static Tensor *check_rows(lua_State *L, int arg, DType dtype) {
   Tensor *t = tensor_check_dtype(L, arg, dtype);
   if (!tensor_is_layout(t, LAYOUT_ROWS)) tensor_error(L, "random numbers need a contiguous tensor");
+  tensor_touch(L, arg);
   return t;
 }
 

@@ -150,6 +150,7 @@ static int l_read_into(lua_State *L) {
   NumberFormat format = opt_format(L, 4, t->dtype), own = format_of(t->dtype);
   long misfit = -1;
   if (!tensor_is_layout(t, LAYOUT_ROWS)) tensor_error(L, "read_into: the tensor must be contiguous");
+  tensor_touch(L, 3);
   const char *error = files_size(path, &size);
   if (error == NULL && format.kind == own.kind && format.size == own.size)
     error = files_read(path, offset, t->data, (size_t)tensor_numel(t) * own.size);

@@ -228,6 +228,7 @@ static int l_index_select(lua_State *L) {
 static Tensor *check_target(lua_State *L, const char *op) {
   Tensor *x = tensor_check_real(L, 1, op, 0);
   if (!tensor_is_layout(x, LAYOUT_ROWS)) tensor_error(L, "%s must be contiguous", op);
+  tensor_touch(L, 1);
   return x;
 }
 

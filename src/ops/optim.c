@@ -165,14 +165,17 @@ static double sum_of_squares(const Pieces *pieces, double *sums) {
 
 /* ---- bindings: they take lists of tensors ---- */
 
+enum { GRADIENTS = 2 }; /* the argument with their list */
+
 /* The i-th of the list at 'arg', contiguous numbers, as many as 'like' has (NULL: any). 'what' is "op: gradient", for
-   messages. */
+   messages. Gradients are read, all else is written to. */
 static const Tensor *check_item(lua_State *L, int arg, long i, const char *what, const Tensor *like) {
   lua_rawgeti(L, arg, i);
   const Tensor *t = tensor_check_real(L, lua_gettop(L), what, 0);
   if (!tensor_is_layout(t, LAYOUT_ROWS)) tensor_error(L, "%s must be contiguous", what);
   if (like != NULL && !tensor_same_shape(t, like))
     tensor_error(L, "%s is %s, the parameter %s", what, tensor_describe(L, t), tensor_describe(L, like));
+  if (arg != GRADIENTS) tensor_touch(L, lua_gettop(L));
   lua_pop(L, 1);
   return t;
 }
@@ -181,7 +184,7 @@ static const Tensor *check_item(lua_State *L, int arg, long i, const char *what,
 static Memory check_memory(lua_State *L, long i, int states) {
   const Tensor *p = check_item(L, 1, i, "step: parameter", NULL);
   Memory memory = {.n = tensor_numel(p), .p = tensor_reals(p)};
-  if (lua_istable(L, 2)) memory.g = tensor_reals(check_item(L, 2, i, "step: gradient", p));
+  if (lua_istable(L, GRADIENTS)) memory.g = tensor_reals(check_item(L, GRADIENTS, i, "step: gradient", p));
   for (int k = 0; k < states && k < STATES_MOST; k++)
     if (lua_istable(L, 3 + k)) memory.state[k] = tensor_reals(check_item(L, 3 + k, i, "step: state", p));
   if (lua_istable(L, 3 + states)) {

@@ -12,6 +12,7 @@
 typedef struct Storage {
   size_t size; /* bytes of data */
   long serial; /* counts storages as they are pushed, so that what was made since some moment can be told */
+  long writes; /* counts how often its numbers were changed in place */
   int holds;   /* by the tape, of a gradient that lies in it */
   int owner;   /* depth of the scope that gives it back; 0: the collector does; -1: it lies in a free list */
   void *data;  /* inside this same userdata, aligned to 64 bytes */

@@ -114,11 +114,24 @@ Tensor *tensor_check(lua_State *L, int arg) {
   return t;
 }
 
+/* The storage of the tensor at 'index', which lives as long as it does. */
+static Storage *storage_of(lua_State *L, int index) {
+  lua_getiuservalue(L, index, STORAGE_SLOT);
+  Storage *storage = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return storage;
+}
+
+void tensor_touch(lua_State *L, int index) {
+  storage_of(L, index)->writes++;
+}
+
 Tensor *tensor_check_target(lua_State *L, int arg) {
   Tensor *t = tensor_check(L, arg);
   for (int d = 0; d < t->ndim; d++)
     if (t->shape[d] > 1 && t->stride[d] == 0)
       tensor_error(L, "the elements of an expanded tensor share memory: clone it to change it");
+  tensor_touch(L, arg);
   return t;
 }
 
@@ -391,6 +404,20 @@ static int l_is_contiguous(lua_State *L) {
   return 1;
 }
 
+/* writes(list of tensors) -> how often numbers in their memory were changed in place, all together */
+static int l_writes(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  long sum = 0;
+  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, 1); i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    tensor_check(L, 2);
+    sum += storage_of(L, 2)->writes;
+    lua_pop(L, 1);
+  }
+  lua_pushinteger(L, sum);
+  return 1;
+}
+
 /* node(x) -> what autograd has attached to a tensor; nil for other values. */
 static int l_node(lua_State *L) {
   if (!tensor_is(L, 1)) return 0;
@@ -426,7 +453,8 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg getters[] = {{"shape", l_shape}, {"dtype", l_dtype}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"is_tensor", l_is_tensor}, {"node", l_node}, {"set_node", l_set_node}, {"set_locate", l_set_locate}, {NULL, NULL},
+    {"is_tensor", l_is_tensor},   {"node", l_node}, {"set_node", l_set_node}, {"writes", l_writes},
+    {"set_locate", l_set_locate}, {NULL, NULL},
 };
 
 int luaopen_feral_core_tensor(lua_State *L) {

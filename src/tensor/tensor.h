@@ -68,7 +68,8 @@ __attribute__((noreturn)) int tensor_error(lua_State *L, const char *format, ...
 
 Tensor *tensor_check(lua_State *L, int arg);                    /* any live tensor */
 Tensor *tensor_check_dtype(lua_State *L, int arg, DType dtype); /* ... of this dtype */
-Tensor *tensor_check_target(lua_State *L, int arg); /* ... that may be written to: no two elements share memory */
+Tensor *tensor_check_target(lua_State *L, int arg); /* ... that is written to: no two elements share memory; counts
+                                                       the write, see tensor_touch */
 Tensor *tensor_check_real(lua_State *L, int arg, const char *name, int ndim); /* real, ndim dimensions (0: any); 'name'
                                                                                  is "op: what", for messages */
 Tensor *tensor_opt_real(lua_State *L, int arg, const char *name, int ndim);   /* the same; NULL for nil or none */
@@ -77,6 +78,11 @@ long tensor_check_size(lua_State *L, int arg, const char *name, long least);  /*
 int tensor_check_shape(lua_State *L, int arg, long shape[TENSOR_MAX_DIMS]);   /* sizes from a table, or from arguments
                                                                                  arg, arg+1, ... */
 DType tensor_check_dtype_name(lua_State *L, int arg, DType otherwise);        /* nil -> otherwise */
+
+/* Counts a change of the numbers of the tensor at 'index', for those who remember what they made of them (plans). Whatever
+   writes into a tensor that it has not pushed itself calls this, or tensor_check_target: tests/tensor/test_writes.lua
+   holds every function to it. */
+void tensor_touch(lua_State *L, int index);
 
 /* Pushes "32x3x48x48" and returns it; the string lives as long as it is on the stack. */
 const char *tensor_describe(lua_State *L, const Tensor *t);
