@@ -398,34 +398,6 @@ static int l_run(lua_State *L) {
   return 1;
 }
 
-enum { HASH_LANES = 64 };
-
-/* Goes on with a Fowler-Noll-Vo hash of the bits, in lanes that run side by side. */
-static void hash(const real *x, long count, uint32_t lane[HASH_LANES]) {
-  const uint32_t *word = (const uint32_t *)x;
-  long words = count * (long)(sizeof *x / sizeof *word), i = 0;
-  for (; i + HASH_LANES <= words; i += HASH_LANES)
-    for (long j = 0; j < HASH_LANES; j++) lane[j] = (lane[j] ^ word[i + j]) * 16777619u;
-  for (long j = 0; i + j < words; j++) lane[j] = (lane[j] ^ word[i + j]) * 16777619u;
-}
-
-/* checksum(list of tensors) -> a number that changes when theirs do */
-static int l_checksum(lua_State *L) {
-  uint32_t lane[HASH_LANES] = {0};
-  luaL_checktype(L, 1, LUA_TTABLE);
-  for (lua_Integer i = 1; i <= luaL_len(L, 1); i++) {
-    lua_settop(L, 1);
-    lua_geti(L, 1, i);
-    tensor_check_real(L, 2, "plan: weights", 0);
-    const Tensor *t = tensor_push_in_layout(L, 2, LAYOUT_ROWS);
-    hash(t->data, tensor_numel(t), lane);
-  }
-  uint64_t sum = 0;
-  for (int j = 0; j < HASH_LANES; j++) sum = (sum ^ lane[j]) * 1099511628211u;
-  lua_pushinteger(L, (lua_Integer)sum);
-  return 1;
-}
-
 /* steps(plan) -> the names of its operations, in order */
 static int l_steps(lua_State *L) {
   PlanObject *o = luaL_checkudata(L, 1, plan_type);
@@ -437,8 +409,7 @@ static int l_steps(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {
-    {"new", l_new}, {"run", l_run}, {"steps", l_steps}, {"checksum", l_checksum}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"new", l_new}, {"run", l_run}, {"steps", l_steps}, {NULL, NULL}};
 
 int luaopen_feral_core_plan(lua_State *L) {
   luaL_newmetatable(L, plan_type);

@@ -122,8 +122,11 @@ static Storage *storage_of(lua_State *L, int index) {
   return storage;
 }
 
+static long writes_anywhere; /* into any storage, of whatever state: while it stands still, so do they all */
+
 void tensor_touch(lua_State *L, int index) {
   storage_of(L, index)->writes++;
+  writes_anywhere++;
 }
 
 Tensor *tensor_check_target(lua_State *L, int arg) {
@@ -404,8 +407,13 @@ static int l_is_contiguous(lua_State *L) {
   return 1;
 }
 
-/* writes(list of tensors) -> how often numbers in their memory were changed in place, all together */
+/* writes(list of tensors) -> how often numbers in their memory were changed in place, all together; writes() -> those of
+   any tensor, which is quicker to ask */
 static int l_writes(lua_State *L) {
+  if (lua_isnoneornil(L, 1)) {
+    lua_pushinteger(L, writes_anywhere);
+    return 1;
+  }
   luaL_checktype(L, 1, LUA_TTABLE);
   long sum = 0;
   for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, 1); i <= n; i++) {
@@ -415,6 +423,29 @@ static int l_writes(lua_State *L) {
     lua_pop(L, 1);
   }
   lua_pushinteger(L, sum);
+  return 1;
+}
+
+/* digest(list of lists of numbers) -> a number that changes when theirs do (Fowler, Noll and Vo's hash) */
+static int l_digest(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  uint64_t sum = 1469598103934665603u;
+  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, 1); i <= n; i++) {
+    if (lua_rawgeti(L, 1, i) != LUA_TTABLE) luaL_error(L, "a list of lists expected");
+    lua_Integer length = (lua_Integer)lua_rawlen(L, 2);
+    sum = (sum ^ (uint64_t)length) * 1099511628211u;
+    for (lua_Integer j = 1; j <= length; j++) {
+      lua_rawgeti(L, 2, j);
+      double number = lua_tonumber(L, 3);
+      uint64_t bits;
+      memcpy(&bits, &number, sizeof bits);
+      sum = (sum ^ bits) * 1099511628211u;
+      sum ^= sum >> 32; /* small whole numbers differ in the high bits alone */
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pushinteger(L, (lua_Integer)sum);
   return 1;
 }
 
@@ -453,8 +484,13 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg getters[] = {{"shape", l_shape}, {"dtype", l_dtype}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"is_tensor", l_is_tensor},   {"node", l_node}, {"set_node", l_set_node}, {"writes", l_writes},
-    {"set_locate", l_set_locate}, {NULL, NULL},
+    {"is_tensor", l_is_tensor},
+    {"node", l_node},
+    {"set_node", l_set_node},
+    {"writes", l_writes},
+    {"digest", l_digest},
+    {"set_locate", l_set_locate},
+    {NULL, NULL},
 };
 
 int luaopen_feral_core_tensor(lua_State *L) {

@@ -276,6 +276,46 @@ function T.test_what_has_no_place_in_a_plan_is_named()
   lu.assertStrContains(check.message(plan, tensor.zeros({ 1, 1, 8, 8 }, "u8")), "plan: input must be f")
 end
 
+function T.test_operations_that_plans_do_not_know_are_named_with_the_layer()
+  local Own = nn.class "PlanUnknown"
+  function Own:forward(x) return feral.ops.mul(x, x) end
+  lu.assertStrContains(check.message(nn.Sequential(nn.ReLU(), Own()).compile, nn.Sequential(nn.ReLU(), Own()), tensor.zeros(1, 3)),
+    "compile: layer 2, PlanUnknown has no place in a plan: its forward uses an operation that plans do not know")
+end
+
+function T.test_a_forward_of_a_layers_own_is_asked()
+  local net = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+  net[2].forward = function(_, x) return x:sigmoid() end
+  local x = check.randn(4, 3)
+  check.close(net:compile(x)(x), autograd.no_grad(net, x), tolerance)
+  net[1].forward = function(_, t) return t * 2 end
+  lu.assertStrContains(check.message(net.compile, net, x), "compile: layer 1, Linear has no place in a plan")
+  check.close(feral.compile.predictor(net)(x), autograd.no_grad(net, x), tolerance)
+end
+
+--- A layer that computes something else than its kind, in a way that tracing does not see.
+function T.test_a_plan_that_gives_other_numbers_is_not_used()
+  local program = require "threads"
+  local output = program.run(1, [[
+    local feral = require "feral"
+    local nn, tensor = feral.nn, feral.tensor
+    local class = nn.ReLU
+    local forward = class.forward
+    function class:forward(x) return forward(self, x) * 2 end
+    local net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.ReLU()):eval()
+    local x = tensor.randn(4, 3)
+    print(select(2, pcall(net.compile, net, tensor.zeros(1, 3))))
+    local predict = feral.compile.predictor(net)
+    for _ = 1, 3 do
+      print("off by", (predict(x) - feral.autograd.no_grad(net, x)):abs():max():item())
+      net[1].weight:detach():mul_(0.9)
+    end
+  ]])
+  lu.assertStrContains(output, "compile: the plan's numbers are up to")
+  lu.assertEquals(select(2, output:gsub("off by\t0.0", "")), 3)
+  lu.assertEquals(select(2, output:gsub("feral: a network predicts layer by layer", "")), 1)
+end
+
 function T.test_a_predictor_follows_the_network()
   local predict
   local function follows(net, x) check.close(predict(x), autograd.no_grad(net, x), tolerance) end

@@ -15,6 +15,10 @@ function T.test_writes_are_counted_for_all_that_share_memory()
   lu.assertEquals(core.writes { x }, before)
   lu.assertEquals(core.writes { other }, others)
   lu.assertEquals(core.writes {}, 0)
+  local anywhere = core.writes()
+  lu.assertEquals(core.writes(), anywhere)
+  other:fill_(1)
+  lu.assertTrue(core.writes() > anywhere)
 end
 
 --- Before any library file takes its functions: every function of the engine's modules is put behind one that compares the bytes

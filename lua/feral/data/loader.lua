@@ -22,7 +22,7 @@ local errors = require "feral.base.errors"
 local Loader = {}
 Loader.__index = Loader
 
-local ORDER_STREAM = 4 << 40 -- random numbers that nothing else draws
+local ORDER_STREAM = require("feral.tensor.random").streams.order
 
 ---- Preprocessing ----
 

@@ -14,8 +14,9 @@ local errors = require "feral.base.errors"
 local picking = {}
 
 -- random numbers that nothing else draws
+local streams = require("feral.tensor.random").streams
 local SPLIT_STREAM <const>, FOLD_STREAM <const>, BALANCE_STREAM <const>, SHUFFLE_STREAM <const> =
-  2 << 40, 5 << 40, 6 << 40, 7 << 40
+  streams.split, streams.fold, streams.balance, streams.shuffle
 
 ---- Subsets ----
 

@@ -11,7 +11,7 @@ local new_set = require "feral.data.set"
 local errors = require "feral.base.errors"
 
 local CHUNK = 256 -- faces whose numbers are in memory at a time
-local NOISE_STREAM = 3 << 40
+local NOISE_STREAM = require("feral.tensor.random").streams.noise
 
 local defaults = {
   count = 1000, size = 48, seed = 0, classes = false, intensity = false, variation = 1, sequences = false,

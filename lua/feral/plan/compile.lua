@@ -4,15 +4,21 @@
 --- containers and layers of a script's own are run with a stand-in for the tensor (plan/trace.lua). What is written down is then
 --- improved (plan/improve.lua) and handed to the engine.
 
+local arith = require "feral.core.arith"
 local core = require "feral.core.plan"
 local core_tensor = require "feral.core.tensor"
+local create = require "feral.core.create"
+local index = require "feral.core.index"
+local reduce = require "feral.core.reduce"
 local scope = require "feral.core.scope"
 local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
 local improve = require "feral.plan.improve"
 local kinds = require "feral.plan.kinds"
 local nn = require "feral.nn"
+local random = require "feral.tensor.random"
 local trace = require "feral.plan.trace"
+local watch = require "feral.plan.watch"
 
 local compile = {}
 
@@ -24,11 +30,16 @@ local function is_grave(message)
     or tostring(message):find("interrupted!", 1, true)
 end
 
+--- How layers of this kind are written down; nil for what is not of the library's class, or has a forward of its own.
+local function writer_of(layer)
+  if getmetatable(layer) ~= nn.find_class(layer.kind) or rawget(layer, "forward") then return nil end
+  return kinds[layer.kind]
+end
+
 --- Called for each layer in place of its forward. The innermost layer that has no place in a plan is remembered.
 local function trace_layer(layer, x, ...)
   if not trace.is_symbol(x) then return layer:forward(x, ...) end
-  local write = kinds[layer.kind]
-  if write and getmetatable(layer) ~= nn.find_class(layer.kind) then write = nil end
+  local write = writer_of(layer)
   local result = table.pack(errors.attempt(write or layer.forward, layer, x, ...))
   if result[1] then return table.unpack(result, 2, result.n) end
   if is_grave(result[2]) then error(result[2], 0) end
@@ -44,6 +55,13 @@ local function name_output(steps, result)
   end
 end
 
+--- Why a layer has no place in a plan, from what was raised in its forward: operations of the engine see a table where a symbol
+--- stands for the tensor.
+local function reason_of(message)
+  if not message:find("got table", 1, true) then return message end
+  return ("its forward uses an operation that plans do not know, beside those on x itself (%s)"):format(message)
+end
+
 --- Says of which layer a trace has failed.
 local function without_place(net, failure)
   local path = ""
@@ -51,7 +69,31 @@ local function without_place(net, failure)
     if layer == failure.layer then path = at end
   end)
   return ("%s%s has no place in a plan: %s"):format(path == "" and "" or ("layer %s, "):format(path), failure.layer.kind,
-    failure.message)
+    reason_of(failure.message))
+end
+
+-- How far a plan's numbers may be from the network's, of the largest: sums in another order, and scales folded into weights.
+local ROUNDING = core_tensor.real == "f64" and 1e-7 or 2e-3
+
+--- Where the network's numbers are finite, how far the plan's are off, and the largest magnitude.
+local function compare(got, expected)
+  local finite = arith.eq(arith.sub(expected, expected), 0)
+  local off = index.where(finite, arith.abs(arith.sub(got, expected)), 0)
+  return create.item((reduce.max(off))), create.item((reduce.max(index.where(finite, arith.abs(expected), 0))))
+end
+
+--- Raises nothing; nil when the plan gives the network's output, else what is wrong.
+local function check_plan(plan, example, expected)
+  local off, largest = compare(plan(example), expected)
+  if off <= ROUNDING * largest + 1e-6 then return nil end
+  return ("the plan's numbers are up to %g off from the network's, whose largest is %g: a layer of a known kind computes what "
+    .. "its kind does not"):format(off, largest)
+end
+
+--- The example, or noise where all its numbers are the same: little shows in what a network makes of zeros.
+local function probe_of(example)
+  if create.item((reduce.max(example))) > create.item((reduce.min(example))) then return example end
+  return create.uniform_(create.empty(example.shape), 1, random.streams.probe, -1, 1)
 end
 
 ---@class Plan  what net:compile returns; calling it predicts
@@ -124,10 +166,11 @@ local function try(net, example)
   local _guard <close> = autograd.no_grad()
   local _open <close> = scope.scope()
   local single = example:size(1) == 1
-  example = example:narrow(1, 1, 1)
+  example = probe_of(example:narrow(1, 1, 1))
   local record, input = trace.begin(example, single)
+  local expected
   local traced, out = in_eval(net, function()
-    net(example) -- what does not fit raises here, as it does without a plan
+    expected = net(example) -- what does not fit raises here, as it does without a plan
     return errors.attempt(nn.interpret, trace_layer, net, input)
   end)
   if not traced then
@@ -135,8 +178,11 @@ local function try(net, example)
     return nil, without_place(net, out)
   end
   if not trace.is_symbol(out) or out.tensor:size(1) ~= 1 then return nil, "the network gives no output for each sample" end
-  local plan, workspace = build(record, out)
-  return setmetatable({ core = plan, input = example.shape, output = out.tensor.shape, workspace = workspace }, Plan)
+  local core_plan, workspace = build(record, out)
+  local plan = setmetatable({ core = core_plan, input = example.shape, output = out.tensor.shape, workspace = workspace }, Plan)
+  local wrong = check_plan(plan, example, expected)
+  if wrong then return nil, wrong, true end
+  return plan
 end
 
 --- Makes a plan of a network: the same numbers to rounding, faster by far for small networks and single images. The plan holds a
@@ -144,37 +190,49 @@ end
 ---@param net Module
 ---@param example Tensor  N x ...; the plan takes any N, but is at its best with one sample where N is 1, else with many
 ---@return Plan
---- Raises where a layer has no place in a plan, naming it, and where the example does not fit the network.
+--- Raises where a layer has no place in a plan, naming it, where the plan gives other numbers than the network, and where the
+--- example does not fit the network.
 function compile.plan(net, example)
   local plan, message = try(net, example)
   return plan or errors.raise("compile: %s", message)
 end
 
---- Of a plan's example: what other inputs must have in common with it.
-local function shape_of_plan(x) return (x.shape[1] == 1 and "1x" or "Nx") .. table.concat(x.shape, "x", 2) end
-
---- Appends a network's parameters and buffers to a list: what net:state() finds, without the names, which take longer.
-local function append_tensors(layer, list)
-  for _, name in ipairs(layer.parameter_names) do list[#list + 1] = layer[name] end
-  for _, name in ipairs(layer.buffer_names) do list[#list + 1] = layer[name] end
-  for _, name in ipairs(layer.child_names) do append_tensors(layer[name], list) end
-  return list
+--- Whether a plan that was made for one input's sizes serves another's: those of a sample, and whether there is one or many.
+local function serves(sizes, other)
+  if not sizes or #sizes ~= #other or (sizes[1] == 1) ~= (other[1] == 1) then return false end
+  for d = 2, #sizes do
+    if sizes[d] ~= other[d] then return false end
+  end
+  return true
 end
 
---- A function that predicts with a network as it is at each call: by a plan where the network can be one, made anew when
---- weights or the sizes of x have changed, else by the network itself in eval mode. No gradients.
+local warned = setmetatable({}, { __mode = "k" }) -- networks whose plan was wrong
+
+--- Says once of a network that its plan is not used, since that is a mistake somewhere and not a lack.
+local function warn(net, message)
+  if not warned[net] then io.stderr:write("feral: a network predicts layer by layer: ", message, "\n") end
+  warned[net] = true
+end
+
+--- A function that predicts with a network as it is at each call: by a plan where the network can be one and the plan's numbers
+--- are the network's, made anew when weights, layers, their settings or the sizes of x have changed (plan/watch.lua), else by the
+--- network itself in eval mode. No gradients.
 ---@param net Module
 ---@return fun(x: Tensor): Tensor
 function compile.predictor(net)
-  local plan, sizes_of_plan, weights
+  local plan, sizes, seen
+  local function renew(x)
+    local message, wrong
+    plan, message, wrong = try(net, x)
+    if wrong then warn(net, message) end
+    seen, sizes = watch.look(net), x.shape
+  end
   return function(x)
-    local found, key = core.checksum(append_tensors(net, {})), core_tensor.is_tensor(x) and shape_of_plan(x)
-    if found ~= weights or key ~= sizes_of_plan then
-      plan = try(net, x)
-      weights, sizes_of_plan = found, key
-    end
+    if not core_tensor.is_tensor(x) or not serves(sizes, x.shape) or watch.has_changed(seen) then renew(x) end
     if plan then return plan(x) end
-    return in_eval(net, function() return autograd.no_grad(net, x) end)
+    local y = in_eval(net, function() return autograd.no_grad(net, x) end)
+    if watch.has_changed(seen) then seen = watch.look(net) end -- a forward may write into fields
+    return y
   end
 end
 

@@ -6,6 +6,19 @@ local errors = require "feral.base.errors"
 
 local random = {}
 
+--- Streams that belong to one purpose, at distances that none uses up; those of random.stream() count from 1. A purpose adds the
+--- number of what it draws for: streams.order + epoch.
+random.streams = {
+  face = 1 << 40,  -- vision/face.lua: looks of drawn faces
+  split = 2 << 40, -- data/picking.lua: who goes into which part
+  noise = 3 << 40, -- data/synthetic.lua: in drawn pictures
+  order = 4 << 40, -- data/loader.lua: of samples in an epoch
+  probe = 5 << 40, -- plan/compile.lua: an input that a plan and its network must agree on
+  fold = 6 << 40, -- data/picking.lua: who goes into which fold
+  balance = 7 << 40, -- data/picking.lua: which samples are taken more often
+  shuffle = 8 << 40, -- data/picking.lua: the order of a shuffled set
+}
+
 local state = { seed = 0, count = 0 }
 
 --- Starts again from a seed: the same calls then give the same numbers.

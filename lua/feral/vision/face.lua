@@ -104,7 +104,7 @@ end
 local Dice = {}
 Dice.__index = Dice
 
-local DICE_STREAM, FIRST_NUMBERS = 1 << 40, 256 -- a stream that no tensor of random numbers uses
+local DICE_STREAM, FIRST_NUMBERS = require("feral.tensor.random").streams.face, 256
 
 local function throw(dice, count)
   local _open <close> = scope.scope()
