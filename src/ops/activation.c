@@ -2,7 +2,7 @@
 ** activation.c -- activation functions of networks, elementwise, forward and backward. A backward gets what its forward
 ** saved, the input or the output, whichever the slope is cheaper to get from. sigmoid and tanh forward are in arith.c.
 */
-#include "../kernels/common/activation.h"
+#include "../kernels/common/tail.h"
 #include "../tensor/lanes.h"
 #include "../tensor/loop.h"
 
@@ -22,14 +22,13 @@ static inline vreal silu_slope(vreal x) {
   return s * (1 + held(x) * (1 - s));
 }
 
-/* One row of y = expression(x), where p is the function's parameter. */
-#define FORWARD_ROW(name, expression)                                                                                  \
+/* One row of y = activation(x), with the function's parameter. */
+#define FORWARD_ROW(name, activation)                                                                                  \
   static void name##_row(long n, char *const *at, const long *step, const void *context) {                             \
     const real p = *(const real *)context;                                                                             \
-    (void)p;                                                                                                           \
     for (long i = 0; i < n; i += VLANES) {                                                                             \
       vreal x = lanes_get(at[1] + i * step[1], step[1], n - i);                                                        \
-      lanes_put(at[0] + i * step[0], step[0], n - i, (expression));                                                    \
+      lanes_put(at[0] + i * step[0], step[0], n - i, tail_activate(activation, x, p));                                 \
     }                                                                                                                  \
   }
 
@@ -44,15 +43,15 @@ static inline vreal silu_slope(vreal x) {
     }                                                                                                                  \
   }
 
-FORWARD_ROW(relu, vselect(x <= 0, vset(0), x))
+FORWARD_ROW(relu, TAIL_RELU)
 BACKWARD_ROW(relu, vselect(s <= 0, vset(0), g))
-FORWARD_ROW(leaky_relu, vselect(x > 0, x, (x * p)))
+FORWARD_ROW(leaky_relu, TAIL_LEAKY_RELU)
 BACKWARD_ROW(leaky_relu, vselect(s > 0, g, (g * p)))
-FORWARD_ROW(elu, vselect(x > 0, x, expm1_of(x) * p))
+FORWARD_ROW(elu, TAIL_ELU)
 BACKWARD_ROW(elu, vselect(s > 0, g, vexp(s) * p * g))
-FORWARD_ROW(gelu, gelu_of(x))
+FORWARD_ROW(gelu, TAIL_GELU)
 BACKWARD_ROW(gelu, gelu_slope(s) * g)
-FORWARD_ROW(silu, silu_of(x))
+FORWARD_ROW(silu, TAIL_SILU)
 BACKWARD_ROW(silu, silu_slope(s) * g)
 BACKWARD_ROW(sigmoid, (1 - s) * s * g)
 BACKWARD_ROW(tanh, (1 - s * s) * g)
@@ -62,7 +61,7 @@ static void prelu_row(long n, char *const *at, const long *step, const void *con
   const bool slope = *(const bool *)context;
   for (long i = 0; i < n; i += VLANES) {
     vreal x = lanes_get(at[1] + i * step[1], step[1], n - i), w = lanes_get(at[2] + i * step[2], step[2], n - i);
-    vreal y = slope ? vselect(x > 0, vset(1), w) : vselect(x > 0, x, x * w);
+    vreal y = slope ? vselect(x > 0, vset(1), w) : prelu_of(x, w);
     lanes_put(at[0] + i * step[0], step[0], n - i, y);
   }
 }

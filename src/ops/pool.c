@@ -6,27 +6,7 @@
 #include "../base/parallel.h"
 #include "../tensor/tensor.h"
 
-static long least(long a, long b) {
-  return a < b ? a : b;
-}
-
 /* ---- kernels ---- */
-
-enum { CHANNEL_BLOCK = 64 };
-
-/* x (n,pixels,c) -> y (n,c), sums in double */
-static void global_mean(long n, long pixels, long c, const real *x, real *y) {
-  long blocks = (c + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
-#pragma omp parallel for collapse(2) if (n * pixels * c > PARALLEL_MIN)
-  for (long i = 0; i < n; i++)
-    for (long b = 0; b < blocks; b++) {
-      long first = b * CHANNEL_BLOCK, width = least(c - first, CHANNEL_BLOCK);
-      double sum[CHANNEL_BLOCK] = {0};
-      for (long p = 0; p < pixels; p++)
-        for (long j = 0; j < width; j++) sum[j] += x[(i * pixels + p) * c + first + j];
-      for (long j = 0; j < width; j++) y[i * c + first + j] = (real)(sum[j] / (double)pixels);
-    }
-}
 
 /* dy (n,c) -> dx (n,pixels,c) */
 static void global_mean_backward(long n, long pixels, long c, const real *dy, real *dx) {
@@ -103,7 +83,7 @@ static int l_max(lua_State *L) {
   PoolGeometry g = check_geometry(L, "max_pool2d", 2, x->shape);
   bool want = lua_toboolean(L, 3);
   x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
-  real *scratch = scratch_push(L, (size_t)pool_scratch(&g));
+  real *scratch = scratch_push(L, (size_t)pool_packed_size(&g));
   int scratch_at = lua_gettop(L);
   Tensor *y = push_output(L, &g, DTYPE_REAL);
   Tensor *at = want ? push_output(L, &g, positions_dtype(&g)) : NULL;
@@ -117,7 +97,7 @@ static int l_mean(lua_State *L) {
   const Tensor *x = tensor_check_real(L, 1, "avg_pool2d: input", 4);
   PoolGeometry g = check_geometry(L, "avg_pool2d", 2, x->shape);
   x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
-  real *scratch = scratch_push(L, (size_t)pool_scratch(&g));
+  real *scratch = scratch_push(L, (size_t)pool_packed_size(&g));
   int scratch_at = lua_gettop(L);
   pool_mean(&g, x->data, push_output(L, &g, DTYPE_REAL)->data, scratch);
   scratch_release(L, scratch_at);
@@ -150,7 +130,7 @@ static int l_backward(lua_State *L) {
                  (lua_Integer)expected[3]);
   const Tensor *at = push_positions(L, 4, &g, expected);
   dy = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
-  real *scratch = scratch_push(L, (size_t)pool_scratch(&g));
+  real *scratch = scratch_push(L, (size_t)pool_packed_size(&g));
   int scratch_at = lua_gettop(L);
   Tensor *dx = tensor_push(L, DTYPE_REAL, 4, shape, LAYOUT_IMAGE);
   pool_backward(&g, dy->data, at != NULL ? at->data : NULL, dx->data, scratch);
@@ -163,7 +143,8 @@ static int l_global_mean(lua_State *L) {
   tensor_check_real(L, 1, "global_avg_pool: input", 4);
   const Tensor *x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   Tensor *y = tensor_push(L, DTYPE_REAL, 2, x->shape, LAYOUT_ROWS);
-  global_mean(x->shape[0], x->shape[2] * x->shape[3], x->shape[1], x->data, y->data);
+#pragma omp parallel if (tensor_numel(x) > PARALLEL_MIN)
+  pool_global_mean_run(x->shape[0], x->shape[2] * x->shape[3], x->shape[1], x->data, y->data);
   return 1;
 }
 

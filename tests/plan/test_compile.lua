@@ -207,6 +207,22 @@ function T.test_layers_of_each_step()
   compare(nn.TimeDistributed(nn.Flatten()), { 3, 2, 5, 4 }, { 1, 5 })
 end
 
+function T.test_layer_norms()
+  local function varied(layer)
+    for _, p in ipairs(layer:parameters()) do p:detach():copy_(check.randn(table.unpack(p.shape))) end
+    return layer
+  end
+  for _, affine in ipairs { true, false } do
+    local options = { affine = affine, eps = 1e-3 }
+    compare(nn.Sequential(nn.Linear(3, 20), varied(nn.LayerNorm(20, options)), nn.ReLU(), nn.Linear(20, 2)), { 3 }, { 1, 7 })
+    compare(varied(nn.LayerNorm({ 4, 6 }, options)), { 4, 6 }, { 1, 7 })
+    compare(varied(nn.LayerNorm(6, options)), { 4, 6 }, { 1, 7 })
+    compare(nn.Sequential(nn.Conv2d(2, 5, 3), varied(nn.LayerNorm({ 5, 4, 3 }, options)), nn.Flatten(), nn.Linear(60, 2)),
+      { 2, 6, 5 }, { 1, 7 })
+    compare(nn.TimeDistributed(varied(nn.LayerNorm({ 2, 4, 3 }, options))), { 3, 2, 4, 3 }, { 1, 4 })
+  end
+end
+
 local all_bits = [[
   local feral = require "feral"
   local tensor, nets = feral.tensor, feral.nets
@@ -262,8 +278,8 @@ function T.test_what_has_no_place_in_a_plan_is_named()
   local function says(text, net, example)
     lu.assertStrContains(check.message(net.compile, net, example), text)
   end
-  says("compile: layer 2, LayerNorm has no place in a plan: ", nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)),
-    tensor.zeros(1, 3))
+  says("compile: layer 2, LayerNorm has no place in a plan: a plan has LayerNorm of features and of whole images only",
+    nn.Sequential(nn.ReLU(), nn.LayerNorm(4)), tensor.zeros(1, 2, 3, 4))
   says("compile: layer 1.main, Lambda has no place in a plan: a plan knows no x:abs",
     nn.Sequential(nn.Residual(nn.Lambda(function(x) return x:abs() end))), tensor.zeros(1, 3))
   says("compile: Softmax has no place in a plan: a plan has softmax over channels or features only", nn.Softmax(3),
@@ -325,7 +341,7 @@ function T.test_a_predictor_follows_the_network()
   follows(net, check.randn(3, 1, 8, 5))
   net:get(1).weight:detach():mul_(3)
   follows(net, check.randn(3, 1, 8, 5))
-  local plain = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.LayerNorm(3))
+  local plain = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Lambda(function(t) return t:abs() end))
   predict = feral.compile.predictor(plain)
   local x = check.randn(4, 3)
   local y = predict(x)

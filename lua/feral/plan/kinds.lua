@@ -49,6 +49,25 @@ function kinds.BatchNorm(layer, x)
   return x.trace:add("scale", x, out, { weight = scale, bias = shift, rows = rows, to = channels })
 end
 
+--- Over features, or over whole images: those lie channels last, and so the weights must.
+function kinds.LayerNorm(layer, x)
+  local out, dims = layer:forward(x.tensor), #layer.sizes
+  x = in_rows(x)
+  local weight, bias, shape = layer.weight, layer.bias, x.tensor.shape
+  if #shape == 4 then
+    if dims ~= 3 then errors.raise("a plan has LayerNorm of features and of whole images only") end
+    weight, bias = weight and weight:permute(2, 3, 1), bias and bias:permute(2, 3, 1)
+  elseif #shape > 4 then
+    errors.raise("a plan has LayerNorm of features and of whole images only")
+  end
+  local size = 1
+  for _, n in ipairs(layer.sizes) do size = size * n end
+  return x.trace:add("layernorm", x, out, {
+    weight = weight and weight:contiguous(), bias = bias and bias:contiguous(), parameter = layer.eps,
+    rows = out:numel() // out:size(1) // size, to = size,
+  })
+end
+
 for kind, activation in pairs { ReLU = "relu", GELU = "gelu", SiLU = "silu", Sigmoid = "sigmoid", Tanh = "tanh" } do
   kinds[kind] = function(layer, x) return map(x, layer:forward(x.tensor), activation) end
 end

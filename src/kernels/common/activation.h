@@ -46,4 +46,9 @@ static inline vreal gelu_of(vreal x) {
   return normal_cdf(x) * vmax(vset(-1000), x);
 }
 
+/* x where it is above 0, else w x. */
+static inline vreal prelu_of(vreal x, vreal w) {
+  return vselect(x > 0, x, x * w);
+}
+
 #endif

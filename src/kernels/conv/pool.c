@@ -8,6 +8,7 @@
 */
 #include "pool.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -48,16 +49,17 @@ static long extent_of(const PoolGeometry *g, const PoolAxis *a, long o) {
   return g->count_padding ? least(start + a->kernel, a->in + a->pad) - start : cells_of(a, o).count;
 }
 
-typedef struct Plan {
+/* A row of the result, whatever its image. Packed: a span whose 'count' says how many follow, those, and the shares. */
+typedef struct Row {
   const PoolGeometry *g;
   bool backward;
   long from_length, to_length; /* numbers of a row of the operand and of the result */
   Span *columns, *end;
   real *share_y, *share_x; /* 1 / extent of the windows */
-} Plan;
+} Row;
 
 /* True when the pixel goes on the run: it gathers one pixel further, from windows as wide. */
-static bool joins(const Plan *k, const Span *run, const Span *pixel) {
+static bool joins(const Row *k, const Span *run, const Span *pixel) {
   if (k->g->x.stride > 1 || pixel->count != run->count || pixel->cell != run->cell) return false;
   for (long i = 0; k->backward && i < run->count; i++)
     if (k->share_x[run->from + i] != k->share_x[pixel->from + i]) return false;
@@ -68,21 +70,31 @@ static long reals_for(long bytes) {
   return (bytes + (long)sizeof(real) - 1) / (long)sizeof(real);
 }
 
-long pool_scratch(const PoolGeometry *g) {
+static long spans_size(const PoolGeometry *g) {
   long columns = g->x.in > g->x.out ? g->x.in : g->x.out;
-  return reals_for(columns * (long)sizeof(Span)) + g->y.out + g->x.out;
+  return reals_for((columns + 1) * (long)sizeof(Span));
 }
 
-/* The spans of a row of the result, in numbers. */
-static Plan plan_row(const PoolGeometry *g, bool backward, real *scratch) {
+long pool_packed_size(const PoolGeometry *g) {
+  return spans_size(g) + g->y.out + g->x.out;
+}
+
+static Row row_in(const PoolGeometry *g, bool backward, const real *packed) {
   long columns = backward ? g->x.in : g->x.out, from = backward ? g->x.out : g->x.in;
-  Plan k = {g, backward, from * g->c, columns * g->c, .columns = (Span *)scratch, .end = (Span *)scratch};
-  k.share_y = scratch + reals_for(columns * (long)sizeof(Span));
+  Span *spans = (Span *)packed;
+  Row k = {g, backward, from * g->c, columns * g->c, .columns = spans + 1, .end = spans + 1 + spans->count};
+  k.share_y = (real *)packed + spans_size(g);
   k.share_x = k.share_y + g->y.out;
+  return k;
+}
+
+static void pack_row(const PoolGeometry *g, bool backward, real *packed) {
+  Span *spans = (Span *)packed, run = {0};
+  spans->count = 0;
+  Row k = row_in(g, backward, packed);
   for (long o = 0; o < g->y.out; o++) k.share_y[o] = 1 / (real)extent_of(g, &g->y, o);
   for (long o = 0; o < g->x.out; o++) k.share_x[o] = 1 / (real)extent_of(g, &g->x, o);
-  Span run = {0};
-  for (long i = 0; i < columns; i++) {
+  for (long i = 0; i < (backward ? g->x.in : g->x.out); i++) {
     Span pixel = backward ? windows_over(&g->x, i) : cells_of(&g->x, i);
     if (i > 0 && joins(&k, &run, &pixel))
       k.end[-1].length += g->c;
@@ -90,7 +102,11 @@ static Plan plan_row(const PoolGeometry *g, bool backward, real *scratch) {
       *k.end++ = (Span){i * g->c, g->c, pixel.from * g->c, pixel.count, pixel.cell};
     run = pixel;
   }
-  return k;
+  spans->count = k.end - k.columns;
+}
+
+void pool_pack(const PoolGeometry *g, real *packed) {
+  pack_row(g, false, packed);
 }
 
 /* ---- vectors ---- */
@@ -126,13 +142,13 @@ INLINE vwhole get_positions(const void *from, long i, const Positions kind) {
 
 /* A run of the result's numbers, in one of the rows of all images. */
 typedef struct Run {
-  const Plan *plan;
+  const Row *of;
   Span y;                /* in rows */
   const Span *x;         /* in numbers */
   long from_row, to_row; /* numbers at which the first row it gathers from and its own begin */
 } Run;
 
-static Run first_run(const Plan *k, long row) {
+static Run first_run(const Row *k, long row) {
   const PoolGeometry *g = k->g;
   long to_rows = k->backward ? g->y.in : g->y.out, from_rows = k->backward ? g->y.out : g->y.in;
   Span y = k->backward ? windows_over(&g->y, row % to_rows) : cells_of(&g->y, row % to_rows);
@@ -141,25 +157,30 @@ static Run first_run(const Plan *k, long row) {
 
 INLINE void max_run(const Run *r, const long rows, const long taps, const real *x, real *y, void *at,
                     const Positions kind) {
-  const PoolGeometry *g = r->plan->g;
-  long row_step = r->plan->from_length, c = g->c, kw = g->x.kernel, corner = r->y.cell * kw + r->x->cell;
-  long from = r->from_row + r->x->from, to = r->to_row + r->x->at, left = r->plan->to_length - r->x->at;
+  const PoolGeometry *g = r->of->g;
+  long row_step = r->of->from_length, c = g->c, kw = g->x.kernel, corner = r->y.cell * kw + r->x->cell;
+  long from = r->from_row + r->x->from, to = r->to_row + r->x->at, left = r->of->to_length - r->x->at;
   for (long i = 0; i < r->x->length; i += VLANES) {
     vreal best = vload(x + from + i);
-    vwhole position = vset_whole(corner);
+    vwhole position = vset_whole(corner), nan = (vwhole)(best != best);
     for (long row = 0; row < rows; row++)
       for (long tap = row == 0; tap < taps; tap++) {
         vreal here = vload(x + from + row * row_step + tap * c + i);
+        if (kind == POSITIONS_NONE) { /* the same with fewer operations */
+          nan |= (vwhole)(here != here);
+          best = vmax(here, best);
+          continue;
+        }
         vwhole better = (vwhole)(here > best) | (vwhole)(here != here);
         best = vselect((vmask)better, here, best);
-        if (kind != POSITIONS_NONE) position = (better & vset_whole(corner + row * kw + tap)) | (~better & position);
+        position = (better & vset_whole(corner + row * kw + tap)) | (~better & position);
       }
-    put(y + to + i, best, left - i);
+    put(y + to + i, kind == POSITIONS_NONE ? vselect((vmask)nan, vset(NAN), best) : best, left - i);
     put_positions(at, to + i, position, left - i, kind);
   }
 }
 
-INLINE void max_row(const Plan *k, long row, const real *x, real *y, void *at, const Positions kind) {
+INLINE void max_row(const Row *k, long row, const real *x, real *y, void *at, const Positions kind) {
   for (Run r = first_run(k, row); r.x < k->end; r.x++) {
     if (r.y.count == 2 && r.x->count == 2)
       max_run(&r, 2, 2, x, y, at, kind);
@@ -171,9 +192,9 @@ INLINE void max_row(const Plan *k, long row, const real *x, real *y, void *at, c
 }
 
 static void mean_run(const Run *r, const real *x, real *y) {
-  const PoolGeometry *g = r->plan->g;
-  real share = r->plan->share_y[r->y.at] * r->plan->share_x[r->x->at / g->c];
-  long from = r->from_row + r->x->from, to = r->to_row + r->x->at, left = r->plan->to_length - r->x->at;
+  const PoolGeometry *g = r->of->g;
+  real share = r->of->share_y[r->y.at] * r->of->share_x[r->x->at / g->c];
+  long from = r->from_row + r->x->from, to = r->to_row + r->x->at, left = r->of->to_length - r->x->at;
   for (long i = 0; i < r->x->length; i += VLANES) {
     vreal sum = {0};
     for (long row = 0; row < r->y.count; row++)
@@ -191,10 +212,10 @@ static Positions kind_of(const PoolGeometry *g, const void *positions) {
   return pool_has_bytes(g) ? POSITIONS_BYTES : POSITIONS_INTS;
 }
 
-void pool_max(const PoolGeometry *g, const real *x, real *y, void *positions, real *scratch) {
-  const Plan k = plan_row(g, false, scratch);
+void pool_max_run(const PoolGeometry *g, const real *packed, const real *x, real *y, void *positions) {
+  const Row k = row_in(g, false, packed);
   Positions kind = kind_of(g, positions);
-#pragma omp parallel for if (is_large(g))
+#pragma omp for
   for (long row = 0; row < g->n * g->y.out; row++) {
     if (kind == POSITIONS_NONE)
       max_row(&k, row, x, y, NULL, POSITIONS_NONE);
@@ -205,11 +226,40 @@ void pool_max(const PoolGeometry *g, const real *x, real *y, void *positions, re
   }
 }
 
-void pool_mean(const PoolGeometry *g, const real *x, real *y, real *scratch) {
-  const Plan k = plan_row(g, false, scratch);
-#pragma omp parallel for if (is_large(g))
+void pool_mean_run(const PoolGeometry *g, const real *packed, const real *x, real *y) {
+  const Row k = row_in(g, false, packed);
+#pragma omp for
   for (long row = 0; row < g->n * g->y.out; row++)
     for (Run r = first_run(&k, row); r.x < k.end; r.x++) mean_run(&r, x, y);
+}
+
+void pool_max(const PoolGeometry *g, const real *x, real *y, void *positions, real *scratch) {
+  pool_pack(g, scratch);
+#pragma omp parallel if (is_large(g))
+  pool_max_run(g, scratch, x, y, positions);
+}
+
+void pool_mean(const PoolGeometry *g, const real *x, real *y, real *scratch) {
+  pool_pack(g, scratch);
+#pragma omp parallel if (is_large(g))
+  pool_mean_run(g, scratch, x, y);
+}
+
+/* ---- whole images ---- */
+
+enum { CHANNEL_BLOCK = 64 };
+
+void pool_global_mean_run(long n, long pixels, long c, const real *x, real *y) {
+  long blocks = (c + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
+#pragma omp for collapse(2)
+  for (long i = 0; i < n; i++)
+    for (long b = 0; b < blocks; b++) {
+      long first = b * CHANNEL_BLOCK, width = least(c - first, CHANNEL_BLOCK);
+      double sum[CHANNEL_BLOCK] = {0};
+      for (long p = 0; p < pixels; p++)
+        for (long j = 0; j < width; j++) sum[j] += x[(i * pixels + p) * c + first + j];
+      for (long j = 0; j < width; j++) y[i * c + first + j] = (real)(sum[j] / (double)pixels);
+    }
 }
 
 /* ---- backward ---- */
@@ -217,7 +267,7 @@ void pool_mean(const PoolGeometry *g, const real *x, real *y, real *scratch) {
 /* dx = the sum over 'rows' x 'columns' windows of dy, where the largest was this cell or, for a mean, in shares. */
 INLINE void spread_run(const Run *r, const long rows, const long columns, const real *dy, const void *at, real *dx,
                        const Positions kind) {
-  const Plan *k = r->plan;
+  const Row *k = r->of;
   const PoolGeometry *g = k->g;
   long row_step = k->from_length, c = g->c, to = r->to_row + r->x->at, left = k->to_length - r->x->at;
   long corner = r->y.cell * g->x.kernel + r->x->cell, row_cells = g->y.stride * g->x.kernel, stride = g->x.stride;
@@ -238,7 +288,7 @@ INLINE void spread_run(const Run *r, const long rows, const long columns, const 
   }
 }
 
-INLINE void spread_row(const Plan *k, long row, const real *dy, const void *at, real *dx, const Positions kind) {
+INLINE void spread_row(const Row *k, long row, const real *dy, const void *at, real *dx, const Positions kind) {
   for (Run r = first_run(k, row); r.x < k->end; r.x++) {
     if (r.y.count == 1 && r.x->count == 1)
       spread_run(&r, 1, 1, dy, at, dx, kind);
@@ -254,7 +304,8 @@ INLINE void spread_row(const Plan *k, long row, const real *dy, const void *at, 
 }
 
 void pool_backward(const PoolGeometry *g, const real *dy, const void *positions, real *dx, real *scratch) {
-  const Plan k = plan_row(g, true, scratch);
+  pack_row(g, true, scratch);
+  const Row k = row_in(g, true, scratch);
   Positions kind = kind_of(g, positions);
 #pragma omp parallel for if (is_large(g))
   for (long row = 0; row < g->n * g->y.in; row++) {

@@ -10,28 +10,20 @@
 #define FERAL_PLAN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "../conv/conv.h"
+#include "../conv/pool.h"
 #include "../recurrent/convlstm.h"
+#include "../recurrent/lstm.h"
 
 enum { PLAN_INPUT, PLAN_OUTPUT, PLAN_INNER };
-
-/* Windows of images. */
-typedef struct PlanPool {
-  long h, w, c, oh, ow, kh, kw, stride_h, stride_w, top, left;
-  bool count_padding; /* means divide by the whole window, its padding included */
-} PlanPool;
 
 /* Some rows of numbers, or matrices. */
 typedef struct PlanRows {
   long rows, from, to; /* see the operations */
   long at;
 } PlanRows;
-
-typedef struct PlanLstm {
-  long steps, hidden, width, at; /* the output has 'width' numbers a step, of which these begin with number 'at' */
-  bool reverse;
-} PlanLstm;
 
 typedef struct PlanConvLstm {
   ConvLstmGeometry g; /* of one sequence */
@@ -47,9 +39,34 @@ typedef struct PlanMemory {
   real *y, *scratch;
 } PlanMemory;
 
-/* run is called by all threads of a team, or by one outside any; it returns when all is done. */
+/* A number that describes a step, by its name in Lua, and its place in PlanStep. */
+typedef enum PlanFieldKind { PLAN_SIZE, PLAN_COUNT, PLAN_FLAG } PlanFieldKind; /* 1 or more; 0 or more; a bool */
+typedef struct PlanField {
+  const char *name;
+  size_t place;
+  PlanFieldKind kind;
+} PlanField;
+
+/* A tensor of a step: how many numbers it must have. */
+typedef struct PlanWeight {
+  const char *name;
+  long (*size)(const PlanStep *s);
+  bool optional;
+} PlanWeight;
+
+enum { PLAN_FIELDS_MOST = 16, PLAN_WEIGHTS_MOST = 4 };
+
+/* All that plans know of an operation; where a name is NULL the list ends. run is called by all threads of a team, or by one
+   outside any; it returns when all is done. */
 typedef struct PlanOp {
   const char *name;
+  PlanField field[PLAN_FIELDS_MOST];
+  long (*x_size)(const PlanStep *s); /* numbers that it reads and writes, for one sample of its own */
+  long (*y_size)(const PlanStep *s);
+  bool (*fits)(const PlanStep *s); /* false where it would write beyond its value; NULL: always true */
+  PlanWeight weight[PLAN_WEIGHTS_MOST];
+  long (*packed_size)(const PlanStep *s); /* reals; NULL: none */
+  void (*pack)(const PlanStep *s, const real *const *weight, real *packed);
   void (*run)(const PlanStep *s, const PlanMemory *m);
   long (*scratch)(const PlanStep *s, long n); /* reals; NULL: none */
 } PlanOp;
@@ -64,9 +81,9 @@ struct PlanStep {
   real parameter;
   union {
     ConvGeometry conv; /* n is set when it runs */
-    PlanPool pool;
+    PoolGeometry pool; /* likewise */
     PlanRows rows;
-    PlanLstm lstm;
+    LstmRun lstm;
     PlanConvLstm convlstm;
   };
 };
@@ -103,19 +120,23 @@ PlanRun plan_prepare(const Plan *p, long n);
 /* x: n samples of value 0  y: n of value 1 */
 void plan_run(const Plan *p, PlanRun *r, const real *x, real *y, real *workspace);
 
-/* ---- operations: plan_ops.c, plan_lstm.c, plan_convlstm.c ---- */
+/* ---- operations: one file a family, all in the list of plan_ops.c, which NULL ends ---- */
+
+extern const PlanOp *const plan_ops[];
 
 extern const PlanOp plan_conv, plan_max_pool, plan_mean_pool;
+extern const PlanOp plan_global_mean; /* rows: rows of 'to' channels */
 extern const PlanOp plan_dense;       /* rows: from = inputs, to = outputs */
 extern const PlanOp plan_map;         /* y = activation(x + other);  rows: from = numbers */
 extern const PlanOp plan_scale;       /* packed: scale, then shift, (to) each;  rows: rows of 'to' channels */
 extern const PlanOp plan_prelu;       /* packed: (to);  rows: rows of 'to' channels */
-extern const PlanOp plan_global_mean; /* rows: rows of 'to' channels */
 extern const PlanOp plan_softmax;     /* rows: rows of 'to' numbers */
-extern const PlanOp plan_turn;        /* (rows,to) -> (to,rows) */
-extern const PlanOp plan_copy;        /* (rows,from) into columns 'at' and following of (rows,to) */
-extern const PlanOp plan_select;      /* row 'at' of (rows,to) */
-extern const PlanOp plan_lstm;        /* x: gates (steps,4 hidden);  packed: as lstm_pack makes it */
-extern const PlanOp plan_convlstm;    /* packed: as convlstm_pack makes it */
+extern const PlanOp
+    plan_layernorm;            /* packed: weight, then bias, (to) each;  parameter: eps;  rows: rows of 'to' numbers */
+extern const PlanOp plan_turn; /* (rows,to) -> (to,rows) */
+extern const PlanOp plan_copy; /* (rows,from) into columns 'at' and following of (rows,to) */
+extern const PlanOp plan_select; /* row 'at' of (rows,to) */
+extern const PlanOp plan_lstm;   /* x: gates (steps,4 hidden) */
+extern const PlanOp plan_convlstm;
 
 #endif

@@ -41,7 +41,7 @@ static void clear(real *to, long n) {
   memset(to, 0, (size_t)n * sizeof *to);
 }
 
-/* ---- forward ---- */
+/* ---- a step ---- */
 
 /* panels (blocks,H,4,VLANES): vector q of a panel belongs to gate q, so a tile has all that its hidden units need;
    w (4H,columns) with 'columns' H, or 1 for a bias */
@@ -52,57 +52,88 @@ static void pack_gates(long hidden, long columns, const real *w, real *panels) {
         for (long j = first; j < first + VLANES; j++) *panels++ = j < hidden ? w[(q * hidden + j) * columns + k] : 0;
 }
 
-/* One step of the sequences that the pointers begin with. */
+/* One step of the sequences that the pointers begin with; from one to the next are so many numbers. */
 typedef struct CellStep {
-  long hidden;
-  const real *panels, *bias; /* bias: (blocks,4,VLANES) */
-  const real *h_before, *c_before;
-  real *gates, *h_after, *c_after;
+  long hidden, gates_step, h_step;
+  const real *panels, *bias;       /* bias: (blocks,4,VLANES), or NULL */
+  const real *h_before, *c_before; /* h_before NULL: both are zero */
+  real *gates, *h_after, *c_after; /* c (N,H) */
 } CellStep;
 
-static inline __attribute__((always_inline)) void cell_tile(int rows, const CellStep *s, long row, long block) {
+#define INLINE static inline __attribute__((always_inline))
+
+/* What goes into the gates of a tile. */
+INLINE void cell_inputs(const int rows, const CellStep *s, long row, long block, int lanes,
+                        vreal sums[TILE_ROWS][TILE_VECTORS]) {
   long h = s->hidden, j = block * VLANES;
-  int lanes = h - j < VLANES ? (int)(h - j) : VLANES;
-  vreal sums[TILE_ROWS][TILE_VECTORS];
   for (int r = 0; r < rows; r++)
-    for (int q = 0; q < GATES; q++)
-      sums[r][q] =
-          load_lanes(s->gates + ((row + r) * GATES + q) * h + j, lanes) + vload(s->bias + (block * GATES + q) * VLANES);
-  add_products(rows, h, s->h_before + row * h, h, s->panels + block * h * TILE_WIDTH, sums);
-  for (int r = 0; r < rows; r++) {
-    real *gates = s->gates + (row + r) * GATES * h + j;
-    long unit = (row + r) * h + j;
-    vreal in = vgate(sums[r][0]), forget = vgate(sums[r][1]), fresh = vtanh(sums[r][2]), out = vgate(sums[r][3]);
-    vreal c = forget * load_lanes(s->c_before + unit, lanes) + in * fresh;
-    store_lanes(gates, in, lanes);
-    store_lanes(gates + h, forget, lanes);
-    store_lanes(gates + 2 * h, fresh, lanes);
-    store_lanes(gates + 3 * h, out, lanes);
-    store_lanes(s->c_after + unit, c, lanes);
-    store_lanes(s->h_after + unit, out * vtanh(c), lanes);
-  }
+    for (int q = 0; q < GATES; q++) {
+      sums[r][q] = load_lanes(s->gates + (row + r) * s->gates_step + q * h + j, lanes);
+      if (s->bias != NULL) sums[r][q] += vload(s->bias + (block * GATES + q) * VLANES);
+    }
+  if (s->h_before != NULL)
+    add_products(rows, h, s->h_before + row * s->h_step, s->h_step, s->panels + block * h * TILE_WIDTH, sums);
 }
 
-static void cell_step(const CellStep *s, long rows) {
-  for (long block = 0; block < blocks_of(s->hidden, VLANES); block++) {
-    long row = 0;
-    for (; row + TILE_ROWS <= rows; row += TILE_ROWS) cell_tile(TILE_ROWS, s, row, block);
-    for (; row + 2 <= rows; row += 2) cell_tile(2, s, row, block);
-    for (; row < rows; row++) cell_tile(1, s, row, block);
-  }
+/* The states of one sequence after the step, and the gates in their inputs' place, which backward wants. */
+INLINE void finish_kept(const CellStep *s, const vreal in[TILE_VECTORS], long row, long j, int lanes) {
+  long h = s->hidden, unit = row * h + j;
+  real *gates = s->gates + row * s->gates_step + j;
+  vreal enter = vgate(in[0]), forget = vgate(in[1]), fresh = vtanh(in[2]), out = vgate(in[3]);
+  vreal c = forget * load_lanes(s->c_before + unit, lanes) + enter * fresh;
+  store_lanes(gates, enter, lanes);
+  store_lanes(gates + h, forget, lanes);
+  store_lanes(gates + 2 * h, fresh, lanes);
+  store_lanes(gates + 3 * h, out, lanes);
+  store_lanes(s->c_after + unit, c, lanes);
+  store_lanes(s->h_after + row * s->h_step + j, out * vtanh(c), lanes);
 }
+
+/* What the gate of x lets through of y, by one division. */
+static inline vreal gated(vreal x, vratio y) {
+  vratio gate = vtanh_ratio((real)0.5 * x);
+  return (real)0.5 * ((gate.below + gate.above) * y.above) / (gate.below * y.below);
+}
+
+/* The states alone, with fewer divisions. */
+INLINE void finish(const CellStep *s, const vreal in[TILE_VECTORS], long row, long j, int lanes) {
+  long unit = row * s->hidden + j;
+  vreal c = gated(in[0], vtanh_ratio(in[2]));
+  if (s->h_before != NULL) c += vgate(in[1]) * load_lanes(s->c_before + unit, lanes);
+  store_lanes(s->c_after + unit, c, lanes);
+  store_lanes(s->h_after + row * s->h_step + j, gated(in[3], vtanh_ratio(c)), lanes);
+}
+
+INLINE void cell_tile(const int rows, const bool kept, const CellStep *s, long row, long block) {
+  long j = block * VLANES;
+  int lanes = s->hidden - j < VLANES ? (int)(s->hidden - j) : VLANES;
+  vreal sums[TILE_ROWS][TILE_VECTORS];
+  cell_inputs(rows, s, row, block, lanes, sums);
+  for (int r = 0; r < rows; r++) (kept ? finish_kept : finish)(s, sums[r], row + r, j, lanes);
+}
+
+INLINE void cell_block(const bool kept, const CellStep *s, long rows, long block) {
+  long row = 0;
+  for (; row + TILE_ROWS <= rows; row += TILE_ROWS) cell_tile(TILE_ROWS, kept, s, row, block);
+  for (; row + 2 <= rows; row += 2) cell_tile(2, kept, s, row, block);
+  for (; row < rows; row++) cell_tile(1, kept, s, row, block);
+}
+
+/* ---- forward ---- */
 
 /* Sequences first .. first + rows - 1 through all steps. */
 static void forward_rows(const LstmGeometry *g, const real *panels, const real *bias, long first, long rows,
                          real *gates, real *hidden, real *cells) {
   for (long s = 0; s < g->steps && !interrupted(); s++) {
     long t = step_at(g, s), from = at(g, before(g, t), first), to = at(g, after(g, t), first);
-    CellStep step = {.hidden = g->hidden, .panels = panels, .bias = bias, .gates = gates + GATES * at(g, t, first)};
+    CellStep step = {.hidden = g->hidden, .gates_step = GATES * g->hidden, .h_step = g->hidden, .panels = panels};
+    step.bias = bias;
+    step.gates = gates + GATES * at(g, t, first);
     step.h_before = hidden + from;
     step.c_before = cells + from;
     step.h_after = hidden + to;
     step.c_after = cells + to;
-    cell_step(&step, rows);
+    for (long block = 0; block < blocks_of(g->hidden, VLANES); block++) cell_block(true, &step, rows, block);
     for (long n = first; n < first + rows; n++)
       if (has_ended(g, t, n)) {
         copy(hidden + at(g, after(g, t), n), hidden + at(g, before(g, t), n), g->hidden);
@@ -111,19 +142,16 @@ static void forward_rows(const LstmGeometry *g, const real *panels, const real *
   }
 }
 
-static long panels_size(const LstmGeometry *g) {
-  return blocks_of(g->hidden, VLANES) * g->hidden * TILE_WIDTH;
-}
-
 /* panels of w_hh, packed bias, bias */
 long lstm_forward_scratch(const LstmGeometry *g) {
-  return panels_size(g) + blocks_of(g->hidden, VLANES) * TILE_WIDTH + GATES * g->hidden;
+  return lstm_packed_size(g->hidden) + blocks_of(g->hidden, VLANES) * TILE_WIDTH + GATES * g->hidden;
 }
 
 void lstm_forward(const LstmGeometry *g, const real *x, const real *w_ih, const real *w_hh, const real *b_ih,
                   const real *b_hh, real *gates, real *hidden, real *cells, real *scratch) {
   long width = GATES * g->hidden, pieces = batch_pieces(g->n, work(g));
-  real *packed_bias = scratch + panels_size(g), *bias = packed_bias + blocks_of(g->hidden, VLANES) * TILE_WIDTH;
+  real *packed_bias = scratch + lstm_packed_size(g->hidden),
+       *bias = packed_bias + blocks_of(g->hidden, VLANES) * TILE_WIDTH;
   for (long j = 0; j < width; j++) bias[j] = (b_ih != NULL ? b_ih[j] : 0) + (b_hh != NULL ? b_hh[j] : 0);
   pack_gates(g->hidden, 1, bias, packed_bias);
   pack_gates(g->hidden, g->hidden, w_hh, scratch);
@@ -142,6 +170,31 @@ void lstm_outputs(const LstmGeometry *g, const real *hidden, real *y) {
         clear(y + at(g, t, n), g->hidden);
       else
         copy(y + at(g, t, n), hidden + at(g, after(g, t), n), g->hidden);
+}
+
+/* ---- forward alone, with packed weights ---- */
+
+long lstm_packed_size(long hidden) {
+  return blocks_of(hidden, VLANES) * hidden * TILE_WIDTH;
+}
+
+void lstm_pack(long hidden, const real *w_hh, real *packed) {
+  pack_gates(hidden, hidden, w_hh, packed);
+}
+
+void lstm_run(const LstmRun *g, long n, const real *gates, const real *packed, real *y, real *cells) {
+  long width = GATES * g->hidden;
+  CellStep step = {.hidden = g->hidden, .gates_step = g->steps * width, .h_step = g->steps * g->width};
+  step.panels = packed;
+  step.c_before = step.c_after = cells;
+  for (long i = 0; i < g->steps; i++) {
+    long t = g->reverse ? g->steps - 1 - i : i;
+    step.gates = (real *)gates + t * width; /* only read, since they are not kept */
+    step.h_after = y + t * g->width + g->at;
+    step.h_before = i == 0 ? NULL : g->reverse ? step.h_after + g->width : step.h_after - g->width;
+#pragma omp for schedule(static)
+    for (long block = 0; block < blocks_of(g->hidden, VLANES); block++) cell_block(false, &step, n, block);
+  }
 }
 
 /* ---- backward ---- */

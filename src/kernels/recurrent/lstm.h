@@ -34,6 +34,24 @@ void lstm_forward(const LstmGeometry *g, const real *x, const real *w_ih, const 
 /* y (T,N,H) = the states after each step, zeros where a sequence has ended */
 void lstm_outputs(const LstmGeometry *g, const real *hidden, real *y);
 
+/* ---- the same without gradients, for weights that are packed once ---- */
+
+/* The output has 'width' numbers a step, of which these begin with number 'at'. */
+typedef struct LstmRun {
+  long steps, hidden, width, at;
+  bool reverse;
+} LstmRun;
+
+/* w_hh: (4H,H) */
+long lstm_packed_size(long hidden);
+void lstm_pack(long hidden, const real *w_hh, real *packed);
+
+/* gates (N,T,4H): what the inputs and biases give to them  y (N,T,width)  cells (N,H) of work. The states begin with zeros.
+   Called by all threads of a team, or by one outside any. */
+void lstm_run(const LstmRun *g, long n, const real *gates, const real *packed, real *y, real *cells);
+
+/* ---- backward ---- */
+
 /* Through time: from the gradients of the outputs, dy (T,N,H), to those of what goes into the gates, dgates (T,N,4H).
    dh, dc (N,H) are the gradients of the last state, and become those of the first. */
 void lstm_backward(const LstmGeometry *g, const real *dy, const real *w_hh, const real *gates, const real *cells,
