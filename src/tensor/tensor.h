@@ -26,7 +26,8 @@ enum { TENSOR_SLACK = 64 };
 typedef enum DType { DTYPE_REAL, DTYPE_U8, DTYPE_I32 } DType;
 
 /* How a new tensor lies in memory. LAYOUT_IMAGE is channels last for 4 dimensions (N,C,H,W) and for 5 (N,C,D,H,W),
-   row-major for others: the layout in which the image ops give their results and like their inputs. */
+   row-major for others: the layout in which the image ops give their results and like their inputs. Sequences of images have
+   5 dimensions too, N,T,C,H,W: they go to image ops as images, N T of them. */
 typedef enum TensorLayout { LAYOUT_ROWS, LAYOUT_IMAGE } TensorLayout;
 
 typedef struct Tensor {

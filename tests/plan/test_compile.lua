@@ -284,6 +284,10 @@ function T.test_what_has_no_place_in_a_plan_is_named()
     nn.Sequential(nn.Residual(nn.Lambda(function(x) return x:abs() end))), tensor.zeros(1, 3))
   says("compile: Softmax has no place in a plan: a plan has softmax over channels or features only", nn.Softmax(3),
     tensor.zeros(1, 2, 3, 4))
+  says("compile: no layer says whether the input is sequences of images or volumes", nn.ReLU(), tensor.zeros(1, 2, 3, 4, 5))
+  says("compile: layer layer, TimeDistributed has no place in a plan: a plan has TimeDistributed of image sequences "
+    .. "(N x T x C x H x W), not of images (6x4x5x6)", nn.TimeDistributed(nn.TimeDistributed(nn.ReLU())),
+    tensor.zeros(1, 6, 4, 5, 6))
   says("compile: an example of the input expected, got nil", nn.ReLU())
   says("conv2d: input has 3 channels, weight expects 1", nn.Conv2d(1, 2, 3), tensor.zeros(1, 3, 8, 8))
   local plan = nn.Conv2d(1, 2, 3):compile(tensor.zeros(1, 1, 8, 8))

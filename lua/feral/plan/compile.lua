@@ -15,6 +15,7 @@ local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
 local improve = require "feral.plan.improve"
 local kinds = require "feral.plan.kinds"
+local layouts = require "feral.plan.layouts"
 local nn = require "feral.nn"
 local random = require "feral.tensor.random"
 local trace = require "feral.plan.trace"
@@ -100,12 +101,6 @@ end
 local Plan = {}
 Plan.__index = Plan
 
---- What the engine takes for a batch of n: images, where a sample has 5 dimensions with its batch.
-local function flat_shape(shape, n)
-  if #shape < 5 then return { n, table.unpack(shape, 2) } end
-  return { n * shape[2], table.unpack(shape, 3) }
-end
-
 --- The network's output for a batch.
 ---@param x Tensor  N x ..., sizes other than N as the example's
 ---@return Tensor   what net(x) gives in eval mode, without gradients
@@ -119,9 +114,9 @@ function Plan:__call(x)
       table.concat(self.input, "x", 2))
   end
   local n = shape[1]
-  if #shape == 5 then x = x:reshape(flat_shape(shape, n)) end
-  local y = core.run(self.core, x, flat_shape(self.output, n))
-  return #self.output == 5 and y:reshape(n, table.unpack(self.output, 2)) or y
+  if self.takes == "image sequences" then x = x:reshape(layouts.engine_shape(self.takes, shape, n)) end
+  local y = core.run(self.core, x, layouts.engine_shape(self.gives, self.output, n))
+  return self.gives == "image sequences" and y:reshape(n, table.unpack(self.output, 2)) or y
 end
 
 function Plan:__tostring()
@@ -178,8 +173,12 @@ local function try(net, example)
     return nil, without_place(net, out)
   end
   if not trace.is_symbol(out) or out.tensor:size(1) ~= 1 then return nil, "the network gives no output for each sample" end
+  if not input.layout.name then return nil, "no layer says whether the input is sequences of images or volumes" end
   local core_plan, workspace = build(record, out)
-  local plan = setmetatable({ core = core_plan, input = example.shape, output = out.tensor.shape, workspace = workspace }, Plan)
+  local plan = setmetatable({
+    core = core_plan, workspace = workspace, input = example.shape, takes = input.layout.name, output = out.tensor.shape,
+    gives = out.layout.name,
+  }, Plan)
   local wrong = check_plan(plan, example, expected)
   if wrong then return nil, wrong, true end
   return plan

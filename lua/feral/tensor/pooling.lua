@@ -3,18 +3,9 @@
 local pool = require "feral.core.pool"
 local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
+local sizes = require "feral.base.sizes"
 
 local pooling = {}
-
---- A whole number, or a pair {height, width} of them, not below 'least'.
-local function pair(where, name, value, least)
-  local h, w = value, value
-  if type(value) == "table" and #value == 2 then h, w = value[1], value[2] end
-  h, w = math.tointeger(h), math.tointeger(w)
-  if not h or not w then errors.raise("%s: %s must be a whole number or {height, width}", where, name) end
-  if math.min(h, w) < least then errors.raise("%s: %s must be %d or more, got %d", where, name, least, math.min(h, w)) end
-  return h, w
-end
 
 --- What the engine takes, from what a person gives.
 ---@param where string  for messages
@@ -22,10 +13,10 @@ end
 ---@param options {stride: integer|integer[], padding: integer|integer[], ceil: boolean, count_include_pad: boolean}
 ---@return integer[]
 function pooling.geometry(where, kernel, options)
-  local kh, kw = pair(where, "kernel", kernel, 1)
+  local kh, kw = sizes.pair(where, "kernel", kernel)
   local sh, sw = kh, kw
-  if options.stride then sh, sw = pair(where, "stride", options.stride, 1) end
-  local ph, pw = pair(where, "padding", options.padding, 0)
+  if options.stride then sh, sw = sizes.pair(where, "stride", options.stride) end
+  local ph, pw = sizes.pair(where, "padding", options.padding, 0)
   if 2 * ph > kh or 2 * pw > kw then
     errors.raise("%s: padding %dx%d is more than half of the kernel, %dx%d", where, ph, pw, kh, kw)
   end

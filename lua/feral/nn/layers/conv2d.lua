@@ -4,33 +4,11 @@ local node = require("feral.core.tensor").node
 local autograd = require "feral.tensor.autograd"
 local relu_along = require "feral.tensor.relu"
 local errors = require "feral.base.errors"
+local sizes = require "feral.base.sizes"
 
 --- Convolution of images.
 ---@class Conv2d : Module
 local Conv2d = nn.class "Conv2d"
-
---- A whole number, or a pair {h, w} of them, not below 'least'.
-local function pair(where, name, value, least)
-  local h, w = value, value
-  if type(value) == "table" and #value == 2 then h, w = value[1], value[2] end
-  h, w = math.tointeger(h), math.tointeger(w)
-  if not h or not w then
-    errors.raise("%s: %s must be a whole number or {height, width}, got %s", where, name,
-      type(value) == "table" and "another table" or tostring(value))
-  end
-  if h < least or w < least then
-    errors.raise("%s: %s must be %d or more, got %d", where, name, least, math.min(h, w))
-  end
-  return h, w
-end
-
---- A whole number not below 1, checked.
-function Conv2d.size(where, name, value)
-  local whole = math.tointeger(value)
-  if not whole then errors.raise("%s: %s must be a whole number, got %s", where, name, tostring(value)) end
-  if whole < 1 then errors.raise("%s: %s must be 1 or more, got %d", where, name, whole) end
-  return whole
-end
 
 --- Zeros at top, left, bottom and right. "same" keeps the size of the input; of an odd number the last side gets more.
 local function padding(where, value, kh, kw, stride_h, stride_w, dilation_h, dilation_w)
@@ -43,7 +21,7 @@ local function padding(where, value, kh, kw, stride_h, stride_w, dilation_h, dil
   if type(value) == "string" then
     errors.raise("%s: padding must be a whole number, {height, width}, \"same\" or \"valid\", got \"%s\"", where, value)
   end
-  local h, w = pair(where, "padding", value, 0)
+  local h, w = sizes.pair(where, "padding", value, 0)
   return h, w, h, w
 end
 
@@ -56,9 +34,9 @@ end
 ---@return integer kh
 ---@return integer kw
 function Conv2d.geometry(where, kernel, options, groups)
-  local kh, kw = pair(where, "kernel", kernel, 1)
-  local stride_h, stride_w = pair(where, "stride", options.stride, 1)
-  local dilation_h, dilation_w = pair(where, "dilation", options.dilation, 1)
+  local kh, kw = sizes.pair(where, "kernel", kernel)
+  local stride_h, stride_w = sizes.pair(where, "stride", options.stride)
+  local dilation_h, dilation_w = sizes.pair(where, "dilation", options.dilation)
   local top, left, bottom, right = padding(where, options.padding, kh, kw, stride_h, stride_w, dilation_h, dilation_w)
   return { stride_h, stride_w, top, left, bottom, right, dilation_h, dilation_w, groups }, kh, kw
 end
@@ -88,9 +66,9 @@ end
 ---  groups = 1, bias = true
 function Conv2d:init(inputs, outputs, kernel, options)
   options = errors.check_options("Conv2d", options, { stride = 1, padding = 0, dilation = 1, groups = 1, bias = true })
-  inputs = Conv2d.size("Conv2d", "input channels", inputs)
-  outputs = Conv2d.size("Conv2d", "output channels", outputs)
-  local groups = Conv2d.size("Conv2d", "groups", options.groups)
+  inputs = sizes.whole("Conv2d", "input channels", inputs)
+  outputs = sizes.whole("Conv2d", "output channels", outputs)
+  local groups = sizes.whole("Conv2d", "groups", options.groups)
   if inputs % groups ~= 0 or outputs % groups ~= 0 then
     errors.raise("Conv2d: groups = %d does not divide %d input and %d output channels", groups, inputs, outputs)
   end

@@ -6,6 +6,7 @@ local create = require "feral.core.create"
 local view = require "feral.core.view"
 local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
+local sizes = require "feral.base.sizes"
 
 --- Convolutional long short-term memory over whole sequences of images (Shi et al. 2015), without peepholes; gates in PyTorch's
 --- order i f g o.
@@ -44,20 +45,6 @@ function ConvLSTM2d.apply(x, w, h, c, last)
   return y, cells_of(last_c, y, gradients)
 end
 
-local function whole(name, value)
-  local n = math.tointeger(value)
-  if not n or n < 1 then
-    errors.raise("ConvLSTM2d: %s must be a whole number of at least 1, got %s", name, tostring(value))
-  end
-  return n
-end
-
-local function sides(kernel)
-  if type(kernel) ~= "table" then return whole("kernel", kernel), whole("kernel", kernel) end
-  if #kernel ~= 2 then errors.raise("ConvLSTM2d: kernel must be a whole number or {height, width}, got another table") end
-  return whole("kernel", kernel[1]), whole("kernel", kernel[2])
-end
-
 --- Parameters are weight_ih, weight_hh and bias; they start uniform within 1/sqrt((inputs + hidden) KH KW).
 ---@param inputs integer  channels
 ---@param hidden integer  channels of the state
@@ -66,8 +53,9 @@ end
 ---       is given, and in evaluation no other takes memory
 function ConvLSTM2d:init(inputs, hidden, kernel, options)
   options = errors.check_options("ConvLSTM2d", options, { bias = true, last = false })
-  self.inputs, self.hidden, self.last = whole("inputs", inputs), whole("hidden", hidden), options.last
-  local kh, kw = sides(kernel)
+  self.last = options.last
+  self.inputs, self.hidden = sizes.whole("ConvLSTM2d", "inputs", inputs), sizes.whole("ConvLSTM2d", "hidden", hidden)
+  local kh, kw = sizes.pair("ConvLSTM2d", "kernel", kernel)
   local bound = 1 / math.sqrt((self.inputs + self.hidden) * kh * kw)
   self:add_parameter("weight_ih", nn.uniform({ 4 * self.hidden, self.inputs, kh, kw }, bound))
   self:add_parameter("weight_hh", nn.uniform({ 4 * self.hidden, self.hidden, kh, kw }, bound))

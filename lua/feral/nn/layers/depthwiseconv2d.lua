@@ -2,6 +2,7 @@ local nn = require "feral.nn"
 local Conv2d = require "feral.nn.layers.conv2d"
 local relu_along = require "feral.tensor.relu"
 local errors = require "feral.base.errors"
+local sizes = require "feral.base.sizes"
 
 --- Convolution of each channel with a filter of its own.
 ---@class DepthwiseConv2d : Module
@@ -14,7 +15,7 @@ local DepthwiseConv2d = nn.class "DepthwiseConv2d"
 ---  bias = true
 function DepthwiseConv2d:init(channels, kernel, options)
   options = errors.check_options("DepthwiseConv2d", options, { stride = 1, padding = 0, dilation = 1, bias = true })
-  channels = Conv2d.size("DepthwiseConv2d", "channels", channels)
+  channels = sizes.whole("DepthwiseConv2d", "channels", channels)
   local kh, kw
   self.geometry, kh, kw = Conv2d.geometry("DepthwiseConv2d", kernel, options, channels)
   local bound = 1 / math.sqrt(kh * kw)

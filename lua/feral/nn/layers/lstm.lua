@@ -6,6 +6,7 @@ local create = require "feral.core.create"
 local view = require "feral.core.view"
 local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
+local sizes = require "feral.base.sizes"
 
 --- Long short-term memory over whole sequences (Hochreiter and Schmidhuber 1997), gates in PyTorch's order i f g o.
 ---@class LSTM : Module
@@ -50,12 +51,6 @@ end
 
 local parts = { "weight_ih", "weight_hh", "bias_ih", "bias_hh" }
 
-local function check_size(name, value)
-  if math.type(value) ~= "integer" or value < 1 then
-    errors.raise("LSTM: %s must be a whole number of at least 1, got %s", name, tostring(value))
-  end
-end
-
 --- Parameters are named as PyTorch's: weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, weight_ih_l0_reverse ...
 ---@param inputs integer
 ---@param hidden integer
@@ -63,18 +58,16 @@ end
 ---       default 1, true, false, 0; dropout stands between layers
 function LSTM:init(inputs, hidden, options)
   options = errors.check_options("LSTM", options, { layers = 1, bias = true, bidirectional = false, dropout = 0 })
-  check_size("inputs", inputs)
-  check_size("hidden", hidden)
-  check_size("layers", options.layers)
-  self.inputs, self.hidden, self.layers = inputs, hidden, options.layers
+  inputs, hidden = sizes.whole("LSTM", "inputs", inputs), sizes.whole("LSTM", "hidden", hidden)
+  self.inputs, self.hidden, self.layers = inputs, hidden, sizes.whole("LSTM", "layers", options.layers)
   self.suffixes = options.bidirectional and { "", "_reverse" } or { "" }
   local bound = 1 / math.sqrt(hidden)
   for layer = 0, self.layers - 1 do
     local features = layer == 0 and inputs or hidden * #self.suffixes
-    local sizes = { { 4 * hidden, features }, { 4 * hidden, hidden }, { 4 * hidden }, { 4 * hidden } }
+    local shapes = { { 4 * hidden, features }, { 4 * hidden, hidden }, { 4 * hidden }, { 4 * hidden } }
     for _, suffix in ipairs(self.suffixes) do
       for i = 1, options.bias and 4 or 2 do
-        self:add_parameter(parts[i] .. "_l" .. layer .. suffix, nn.uniform(sizes[i], bound))
+        self:add_parameter(parts[i] .. "_l" .. layer .. suffix, nn.uniform(shapes[i], bound))
       end
     end
   end
