@@ -137,7 +137,8 @@ function T.test_damaged_headers_are_named()
   local cap = tensor.memory().cap
   local function deep(n)
     return json.encode { version = 2, classes = CLASSES, stages = {
-      { kind = "preprocess", settings = preprocess.check(SIZES):describe() }, { kind = "network", settings = { architecture = "@" } },
+      { kind = "preprocess", settings = preprocess.check(SIZES):describe() },
+      { kind = "network", settings = { architecture = "@" } },
     } }:gsub('"@"', function()
       return ('{"kind":"Sequential","arguments":['):rep(n) .. ("]}"):rep(n)
     end)

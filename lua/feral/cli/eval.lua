@@ -1,7 +1,5 @@
 --- feral eval: scores a model on a folder of faces.
 
-local rows = require "feral.core.rows"
-local columns = require "feral.data.columns"
 local errors = require "feral.base.errors"
 local json = require "feral.formats.json"
 
@@ -46,17 +44,15 @@ end
 ---@param classes string[]
 ---@return Set|nil, string|nil  nil and a message when the set has a class that the model does not know
 function eval.relabel(set, classes)
-  local number_of, map = {}, {}
-  for i, name in ipairs(classes) do number_of[name] = i end
-  for i, name in ipairs(set.classes) do
-    if not number_of[name] then
+  local known = {}
+  for _, name in ipairs(classes) do known[name] = true end
+  for _, name in ipairs(set.classes) do
+    if not known[name] then
       return nil, ("the data's class '%s' is none of the model's%s (it knows %s)"):format(name, errors.hint(name, classes),
         table.concat(classes, ", "))
     end
-    map[i] = number_of[name]
   end
-  local label = rows.map(set.columns.label, map)
-  return set:derive { columns = columns.with(set.columns, "label", label), classes = classes }
+  return set:with_classes(classes)
 end
 
 --- What the scores look like as plain data.
