@@ -86,6 +86,7 @@ unary("neg", function(g) return arith.neg(g) end)
 unary("abs", function(g, x) return arith.mul(g, arith.sign(x)) end)
 unary("exp", function(g, _, y) return arith.mul(g, y) end)
 unary("log", function(g, x) return arith.div(g, x) end)
+-- infinite at 0, as PyTorch's; std's is 0 there
 unary("sqrt", function(g, _, y) return arith.div(g, arith.mul(y, 2)) end)
 unary("sin", function(g, x) return arith.mul(g, arith.cos(x)) end)
 unary("cos", function(g, x) return arith.neg(arith.mul(g, arith.sin(x))) end)

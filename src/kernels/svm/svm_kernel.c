@@ -36,8 +36,8 @@ static void finish_rbf(real gamma, real a, const real *b, long n, real *row) {
   }
 }
 
-/* What the rounding of |a|^2 + |b|^2 - 2 a.b may come to, as a share of |a|^2 + |b|^2; and the exponent below which a kernel value
-   is nothing. */
+/* What the rounding of |a|^2 + |b|^2 - 2 a.b may come to, as a share of |a|^2 + |b|^2; and the exponent below which a
+   kernel value is nothing. */
 static const double ROUNDING = 4e-6, EXPONENT_LEAST = -30;
 /* gamma (|a|^2 + |b|^2) up to which that rounding does not show in kernel values. */
 static const double SURE = 16;
