@@ -199,6 +199,9 @@ function T.test_a_class_has_a_name_of_its_own()
   local before = nn.class "Again"
   lu.assertTrue(nn.Again == before and nn.forget "Again")
   lu.assertTrue(nn.class "Again" ~= before)
+  local twice = {}
+  for i = 1, 2 do twice[i] = nn.class "FromOneLine" end -- as a script that is run again
+  lu.assertTrue(nn.FromOneLine == twice[2] and twice[1] ~= twice[2])
 end
 
 ---- State ----

@@ -62,12 +62,13 @@ local function make(class, ...)
   return layer
 end
 
---- Raises where the name cannot be a new class's.
-local function check_class_name(kind)
+--- Raises where the name cannot be that of a class made at this place. The same line may make it again: scripts are run again.
+local function check_class_name(kind, place)
   if type(kind) ~= "string" or not kind:find("^[%a_][%w_]*$") then
     errors.raise("nn.class: a name of letters and digits expected, got %s", tostring(kind))
   end
   local taken = nn.find_class(kind) or rawget(nn, kind)
+  if taken and places[kind] == place then return end
   if taken and places[kind] then
     errors.raise("nn.class: there is a class '%s' already, made at %s: take another name, or call nn.forget \"%s\" first",
       kind, places[kind], kind)
@@ -81,12 +82,14 @@ end
 --- assigned to a field becomes a child of that name (self.conv = nn.Conv2d(...)), a tensor that requires a gradient a parameter.
 ---@param kind string
 ---@return table
---- Raises when there is a class of that name already, nn's own or a script's: see nn.forget.
+--- Raises when there is a class of that name already, nn's own or one made at another line: see nn.forget.
 function nn.class(kind)
   local source = debug.getinfo(2, "S").source
   if source == "=[C]" or not errors.is_library(source) then
-    check_class_name(kind)
-    places[kind] = errors.script_line() or "the prompt"
+    local place = errors.script_line() or "the prompt"
+    check_class_name(kind, place)
+    rawset(nn, kind, nil)
+    places[kind] = place
   end
   local class = setmetatable({ kind = kind }, { __index = Module, __call = make })
   class.__index = class
@@ -98,7 +101,7 @@ function nn.class(kind)
 end
 
 --- Forgets a script's class, so that its name is free: for the prompt, where a class is written again and again. Layers that
---- were made of it go on, but are not saved any more.
+--- were made of it go on, but are not saved any more; so it is when the line that made a class makes it again.
 ---@param kind string
 ---@return boolean  whether there was one
 function nn.forget(kind)
