@@ -182,6 +182,27 @@ function T.test_folds()
   lu.assertStrContains(output, "nobody is on both sides of any fold")
 end
 
+function T.test_steps()
+  local dir <close> = temporary.folder()
+  local output = run("steps", "--show " .. dir / "seen.png")
+  lu.assertStrContains(output, "random_crop(48), rotate(12), mirror()")
+  lu.assertStrContains(output, "the same list: true")
+  lu.assertStrContains(output, "training and prediction give the same bits: true")
+  lu.assertEquals(assert(feral.image.load(dir / "seen.png")).shape, { 1, 4 * 48, 8 * 48 })
+end
+
+--- The recipe goes on where it stopped, and its model scores what it printed.
+function T.test_recipe_fer7()
+  local dir <close> = temporary.folder()
+  local words = ("%s --run %s --save %s --epochs 2 --width 8 --depth 1 --batch 32 --look 1"):format(faces_dir(), dir / "run",
+    dir / "fer7")
+  local output = run("recipes/fer7", words)
+  lu.assertStrContains(output, "test/ now: ")
+  lu.assertStrContains(output, "saved " .. dir / "fer7")
+  lu.assertEquals(("%.2f"):format(100 * evaluate(dir / "fer7").accuracy), ("%.2f"):format(percent(output, "\naccuracy")))
+  lu.assertStrContains(run("recipes/fer7", words), "going on from " .. dir / "run/checkpoint")
+end
+
 function T.test_custom_layer()
   local output = run "custom_layer"
   local tape, differences = output:match("gradient by the tape ([-%d.]+), by differences ([-%d.]+)")
