@@ -38,7 +38,8 @@
   X(transform) \
   X(steps) \
   X(batches) \
-  X(hog)
+  X(hog) \
+  X(cascade)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);

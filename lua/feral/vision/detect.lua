@@ -1,0 +1,164 @@
+--- detect.lua: where faces are in a picture. Detectors have names, and take options of their own.
+
+local cascade = require "feral.core.cascade"
+local core = require "feral.core.tensor"
+local image = require "feral.vision.image"
+local haar = require "feral.formats.haar"
+local scope = require "feral.core.scope"
+local errors = require "feral.base.errors"
+
+local detect = {}
+
+---- What is found ----
+
+---@class Faces  a list of faces, best first; prints as a table
+local Faces = { __name = "Faces" }
+
+function Faces.__tostring(faces)
+  local lines = { ("%d face%s"):format(#faces, #faces == 1 and "" or "s") }
+  if #faces > 0 then lines[2] = ("%7s%7s%7s%7s%10s"):format("x", "y", "w", "h", "score") end
+  for i, face in ipairs(faces) do
+    local x, y, w, h = table.unpack(face.box)
+    lines[i + 2] = ("%7.4g%7.4g%7.4g%7.4g%10.4g"):format(x, y, w, h, face.score)
+  end
+  return table.concat(lines, "\n")
+end
+
+--- Best first; what is left is decided by size and place, so that the order is always the same.
+local function better(a, b)
+  if a.score ~= b.score then return a.score > b.score end
+  if a.box[3] ~= b.box[3] then return a.box[3] > b.box[3] end
+  if a.box[2] ~= b.box[2] then return a.box[2] < b.box[2] end
+  return a.box[1] < b.box[1]
+end
+
+--- A list of faces in order, which prints itself.
+---@param faces table[]  {box = {x, y, w, h}, score = number} each
+---@return Faces
+function detect.faces(faces)
+  table.sort(faces, better)
+  return setmetatable(faces, Faces)
+end
+
+---- OpenCV's cascades ----
+
+local HAAR_PATH = "/usr/share/opencv4/haarcascades/haarcascade_frontalface_default.xml"
+
+local loaded = {} -- cascades by path
+
+local function load_cascade(path)
+  if loaded[path] then return loaded[path] end
+  local c, message = haar.load(path)
+  if not c and path == HAAR_PATH and not io.open(path) then
+    message = message .. " (Debian's package opencv-data holds it; or name another cascade by the option cascade)"
+  end
+  if not c then return nil, message end
+  loaded[path] = cascade.new(c.width, c.height, c.stages, c.trees, c.nodes, c.leaves, c.features, c.rectangles)
+  return loaded[path]
+end
+
+local function check_haar(o)
+  if type(o.cascade) ~= "string" then errors.raise("face.detect: cascade must be a path, got %s", type(o.cascade)) end
+  if type(o.scale_factor) ~= "number" or not (o.scale_factor >= 1.01) then
+    errors.raise("face.detect: scale_factor must be a number from 1.01, got %s", tostring(o.scale_factor))
+  end
+  for _, name in ipairs { "min_neighbors", "min_size", "max_size" } do
+    local value = o[name]
+    if value and (math.type(value) ~= "integer" or value < 0) then
+      errors.raise("face.detect: %s must be a whole number from 0, got %s", name, tostring(value))
+    end
+  end
+end
+
+local haar_detector = {
+  name = "haar",
+  options = { cascade = HAAR_PATH, scale_factor = 1.1, min_neighbors = 5, min_size = 0, max_size = false },
+}
+
+function haar_detector.is_there() return true end
+
+function haar_detector.run(picture, o)
+  check_haar(o)
+  local found, message = load_cascade(o.cascade)
+  if not found then return nil, message end
+  local gray = image.gray(picture)
+  local side = math.max(picture:size(2), picture:size(3))
+  local numbers = cascade.detect(found, gray, o.scale_factor, o.min_neighbors, o.min_size, o.max_size or side)
+  if not numbers then return nil, ("%s: nearly every window of the picture passes this cascade"):format(o.cascade) end
+  local faces = {}
+  for i = 1, #numbers, 5 do
+    faces[#faces + 1] = { box = table.move(numbers, i, i + 3, 1, {}), score = numbers[i + 4] }
+  end
+  return faces
+end
+
+---- Detectors by name ----
+
+---@class Detector
+---@field name string
+---@field options table               its options and their defaults, as errors.check_options takes them
+---@field is_there fun(): boolean     whether what it needs (a model) is on this machine
+---@field run fun(picture: Tensor, options: table): table[]|nil, string|nil  u8 1|3 x H x W -> faces; or nil, message
+
+local detectors = {} -- in the order in which they are preferred
+
+--- Adds a detector, which is preferred to all that are there where its is_there() says so.
+---@param detector Detector
+function detect.add(detector) table.insert(detectors, 1, detector) end
+
+detect.add(haar_detector)
+
+--- The names of all detectors, the preferred one first.
+---@return string[]
+function detect.names()
+  local names = {}
+  for i, detector in ipairs(detectors) do names[i] = detector.name end
+  return names
+end
+
+local function choose(name)
+  for _, detector in ipairs(detectors) do
+    if name == detector.name or (name == nil and detector.is_there()) then return detector end
+  end
+  local names = detect.names()
+  errors.raise("face.detect: there is no detector '%s'%s (known: %s)", tostring(name), errors.hint(name, names),
+    table.concat(names, ", "))
+end
+
+local function check_picture(picture)
+  local is_picture = core.is_tensor(picture) and picture:dim() == 3 and (picture:size(1) == 1 or picture:size(1) == 3)
+  if not is_picture then
+    local got = core.is_tensor(picture) and table.concat(picture.shape, "x") or type(picture)
+    errors.raise("face.detect: a picture is 1 x H x W or 3 x H x W, got %s", got)
+  end
+end
+
+--- Finds the faces in a picture.
+---
+---     local faces = face.detect(image.load "family.jpg")
+---     print(faces)                    -- a table: x, y, w, h, score
+---     faces[1].box                    -- {x, y, w, h} of the best one
+---
+--- Detector "haar" is OpenCV's cascade of boosted classifiers on Haar-like features (Viola and Jones 2001) and gives the boxes
+--- of its detectMultiScale; a score is the number of windows that make up the face. Its options: cascade, the path of a
+--- cascade (default: the frontal face of Debian's package opencv-data); scale_factor, by which windows grow (1.1);
+--- min_neighbors, how many windows beside the first a face must have (5; 0: each window is a face); min_size and max_size of a
+--- face's sides in pixels.
+---@param picture Tensor  u8, or f32 of 0..1: 1 x H x W or 3 x H x W
+---@param options table|nil  detector: its name (default: the best one that is there), and the detector's own options
+---@return Faces|nil faces  {box = {x, y, w, h}, score = number} each, best first; x, y: the box's upper left corner in pixels
+---  from that of the picture, 0, 0
+---@return string|nil message  "path: what is wrong" where the detector's file cannot be read
+function detect.detect(picture, options)
+  check_picture(picture)
+  local _open <close> = scope.scope()
+  local detector = choose(type(options) == "table" and options.detector or nil)
+  local known = { detector = detector.name }
+  for name, value in pairs(detector.options) do known[name] = value end
+  local o = errors.check_options("face.detect", options, known)
+  local faces, message = detector.run(image.to_bytes(picture), o)
+  if not faces then return nil, message end
+  return detect.faces(faces)
+end
+
+return detect
