@@ -177,7 +177,7 @@ static void push_work(lua_State *L, CascadeWork *w, const CascadeLevel *levels, 
   w->stride = cascade_stride(first);
   w->sum = push_array(L, sizeof *w->sum, sums * (size_t)w->stride);
   w->square = push_array(L, sizeof *w->square, sums * (size_t)w->stride);
-  w->corner = push_array(L, sizeof *w->corner, (size_t)w->cascade->features * CASCADE_RECTS * 4);
+  w->placed = push_array(L, sizeof *w->placed, (size_t)w->cascade->nodes);
   w->first = push_array(L, sizeof *w->first, width);
   w->part = push_array(L, sizeof *w->part, width);
   w->hit = push_array(L, 1, most_windows(levels, count));

@@ -42,14 +42,15 @@ end
 
 ---- OpenCV's cascades ----
 
-local HAAR_PATH = "/usr/share/opencv4/haarcascades/haarcascade_frontalface_default.xml"
+--- The cascade that detector "haar" takes unless another one is named: frontal faces, of Debian's package opencv-data.
+detect.haar_cascade = "/usr/share/opencv4/haarcascades/haarcascade_frontalface_default.xml"
 
 local loaded = {} -- cascades by path
 
 local function load_cascade(path)
   if loaded[path] then return loaded[path] end
   local c, message = haar.load(path)
-  if not c and path == HAAR_PATH and not io.open(path) then
+  if not c and path == detect.haar_cascade and not io.open(path) then
     message = message .. " (Debian's package opencv-data holds it; or name another cascade by the option cascade)"
   end
   if not c then return nil, message end
@@ -72,7 +73,7 @@ end
 
 local haar_detector = {
   name = "haar",
-  options = { cascade = HAAR_PATH, scale_factor = 1.1, min_neighbors = 5, min_size = 0, max_size = false },
+  options = { cascade = detect.haar_cascade, scale_factor = 1.1, min_neighbors = 5, min_size = 0, max_size = false },
 }
 
 function haar_detector.is_there() return true end

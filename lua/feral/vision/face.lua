@@ -1,16 +1,20 @@
---- face.lua: drawn faces. Expressions are combinations of facial action units, the movements of single muscles that the Facial
+--- face.lua: faces found in pictures, and drawn ones. Expressions are combinations of facial action units, the movements of single muscles that the Facial
 --- Action Coding System names (FACS; Ekman and Friesen 1978).
 ---
 ---     local face = require "feral.vision.face"
+---     face.detect(feral.image.load "photo.jpg")                       -- where faces are: a table of boxes
 ---     face.render({ AU6 = 1, AU12 = 0.8 }, { glasses = 1 }, 200)      -- a smile: u8 1 x 200 x 200
 
 local core = require "feral.core.face_draw"
 local create = require "feral.core.create"
 local view = require "feral.core.view"
 local scope = require "feral.core.scope"
+local detect = require "feral.vision.detect"
 local errors = require "feral.base.errors"
 
 local face = {}
+
+face.detect, face.haar_cascade = detect.detect, detect.haar_cascade
 
 --- What can be set, in order: lists of {name, default, least, most}. Action units are contracted from 0 to 1.
 face.action_units, face.looks = core.action_units, core.looks

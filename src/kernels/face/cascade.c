@@ -113,19 +113,24 @@ enum { SUM_PIECES = 8 };
 
 /* ---- windows ---- */
 
-static void find_corners(CascadeWork *w, int32_t step) {
-  int32_t *corner = w->corner;
+static CascadePlaced place_node(const CascadeWork *w, const CascadeNode *node) {
+  const CascadeFeature *f = &w->cascade->feature[node->feature];
+  CascadePlaced p = {.threshold = node->threshold, .way = {node->left, node->right}};
+  for (int r = 0; r < f->count; r++) {
+    int32_t top = f->rect[r].y * w->stride, bottom = (f->rect[r].y + f->rect[r].height) * w->stride;
+    int32_t left = place_of(f->rect[r].x, w->step, w->stride);
+    int32_t right = place_of(f->rect[r].x + f->rect[r].width, w->step, w->stride);
+    const int32_t corner[4] = {top + left, top + right, bottom + left, bottom + right};
+    memcpy(p.corner[r], corner, sizeof corner);
+    p.weight[r] = f->rect[r].weight;
+  }
+  return p;
+}
+
+static void place_nodes(CascadeWork *w, int32_t step) {
   if (w->step == step) return;
   w->step = step;
-  for (int32_t f = 0; f < w->cascade->features; f++)
-    for (int r = 0; r < CASCADE_RECTS; r++, corner += 4) {
-      int32_t x = w->cascade->feature[f].rect[r].x, right = x + w->cascade->feature[f].rect[r].width;
-      int32_t y = w->cascade->feature[f].rect[r].y, bottom = y + w->cascade->feature[f].rect[r].height;
-      corner[0] = y * w->stride + place_of(x, step, w->stride);
-      corner[1] = y * w->stride + place_of(right, step, w->stride);
-      corner[2] = bottom * w->stride + place_of(x, step, w->stride);
-      corner[3] = bottom * w->stride + place_of(right, step, w->stride);
-    }
+  for (int32_t i = 0; i < w->cascade->nodes; i++) w->placed[i] = place_node(w, &w->cascade->node[i]);
 }
 
 /* The sum of the pixels of a rectangle; sums wrap around and their differences do not care. */
@@ -156,21 +161,18 @@ static void find_norms(const CascadeWork *w, const Row *row, const uint32_t *squ
   }
 }
 
-static inline float measure(const CascadeWork *w, int32_t feature, const uint32_t *at) {
-  const CascadeFeature *f = &w->cascade->feature[feature];
-  const int32_t *corner = w->corner + (long)feature * CASCADE_RECTS * 4;
-  float value = f->rect[0].weight * (float)(int32_t)under(at, corner);
-  if (f->count > 1) value += f->rect[1].weight * (float)(int32_t)under(at, corner + 4);
-  if (f->count > 2) value += f->rect[2].weight * (float)(int32_t)under(at, corner + 8);
-  return value;
+static inline float weigh(const CascadePlaced *p, int rect, const uint32_t *at) {
+  return p->weight[rect] * (float)(int32_t)under(at, p->corner[rect]);
 }
 
 static inline float ask_tree(const CascadeWork *w, const CascadeTree *tree, const uint32_t *at, float norm) {
-  const CascadeNode *node = w->cascade->node + tree->first_node;
   int32_t next = 0;
   do {
-    bool below = measure(w, node[next].feature, at) * norm < node[next].threshold;
-    next = below ? node[next].left : node[next].right;
+    const CascadePlaced *p = &w->placed[tree->first_node + next];
+    float value = weigh(p, 0, at) + weigh(p, 1, at);
+    if (p->weight[2] != 0) value += weigh(p, 2, at);
+    next =
+        p->way[!(value * norm < p->threshold)]; /* rather than a branch, which would be guessed wrong half the time */
   } while (next > 0);
   return w->cascade->leaf[tree->first_leaf - next];
 }
@@ -188,29 +190,23 @@ static bool passes_from(const CascadeWork *w, int32_t stage, const uint32_t *at,
 
 /* ---- all windows of a row at once, as vectors ---- */
 
-/* A tree of one node that compares two or three rectangles. */
+/* What a tree of one node says. */
 static void add_stump(const CascadeWork *w, const CascadeTree *tree, const Row *row) {
-  const CascadeNode *node = w->cascade->node + tree->first_node;
-  const CascadeFeature *f = &w->cascade->feature[node->feature];
-  const int32_t *corner = w->corner + (long)node->feature * CASCADE_RECTS * 4;
+  const CascadePlaced p = w->placed[tree->first_node];
   const float *leaf = w->cascade->leaf + tree->first_leaf;
-  const float below = leaf[-node->left], above = leaf[-node->right], threshold = node->threshold;
-  const float weight[CASCADE_RECTS] = {f->rect[0].weight, f->rect[1].weight, f->rect[2].weight};
+  const float below = leaf[-p.way[0]], above = leaf[-p.way[1]];
   const uint32_t *restrict at = row->at;
   const float *restrict norm = row->norm;
   double *restrict score = row->score;
-  if (f->count == 2)
+  if (p.weight[2] == 0)
     for (int32_t k = 0; k < row->count; k++) {
-      float value =
-          weight[0] * (float)(int32_t)under(at + k, corner) + weight[1] * (float)(int32_t)under(at + k, corner + 4);
-      score[k] += (double)(value * norm[k] < threshold ? below : above);
+      float value = weigh(&p, 0, at + k) + weigh(&p, 1, at + k);
+      score[k] += (double)(value * norm[k] < p.threshold ? below : above);
     }
   else
     for (int32_t k = 0; k < row->count; k++) {
-      float value =
-          weight[0] * (float)(int32_t)under(at + k, corner) + weight[1] * (float)(int32_t)under(at + k, corner + 4);
-      value += weight[2] * (float)(int32_t)under(at + k, corner + 8);
-      score[k] += (double)(value * norm[k] < threshold ? below : above);
+      float value = weigh(&p, 0, at + k) + weigh(&p, 1, at + k) + weigh(&p, 2, at + k);
+      score[k] += (double)(value * norm[k] < p.threshold ? below : above);
     }
 }
 
@@ -218,7 +214,7 @@ static void score_row(const CascadeWork *w, const CascadeStage *stage, const Row
   const CascadeTree *tree = w->cascade->tree + stage->first_tree;
   memset(row->score, 0, (size_t)row->count * sizeof *row->score);
   for (int32_t t = 0; t < stage->trees; t++) {
-    if (tree[t].nodes == 1 && w->cascade->feature[w->cascade->node[tree[t].first_node].feature].count > 1)
+    if (tree[t].nodes == 1)
       add_stump(w, &tree[t], row);
     else
       for (int32_t k = 0; k < row->count; k++)
@@ -241,7 +237,7 @@ static int32_t first_stage(const CascadeWork *w, const Row *row) {
   return count;
 }
 
-enum { WORTH_ALL = 8 }; /* it takes a vector as long for all windows of a row as one by one for this part of them */
+enum { WORTH_ALL = 12 }; /* it takes a vector as long for all windows of a row as one by one for this part of them */
 
 /* hit[k] = 1 where window k passes all stages; they are 0 before. */
 static void scan_row(const CascadeWork *w, const Row *row, uint8_t *hit) {
@@ -300,7 +296,7 @@ static long collect(const CascadeWork *w, const CascadeLevel *level, CascadeBox 
 long cascade_scan(CascadeWork *w, const CascadeLevel *level, CascadeBox *found, long count) {
   bool shared = (long)level->width * level->height >= PARALLEL_MIN;
   long own_size = cascade_own_size(level, w->width);
-  find_corners(w, level->step);
+  place_nodes(w, level->step);
   sum_level(w, level, own_size, shared);
   memset(w->hit, 0, (size_t)level->across * (size_t)level->down);
 #pragma omp parallel for schedule(dynamic, 4) if (shared)

@@ -70,17 +70,24 @@ typedef struct CascadeSearch {
 int cascade_levels(const Cascade *cascade, int32_t height, int32_t width, const CascadeSearch *search,
                    CascadeLevel *levels);
 
+/* A node with its feature's rectangles as the places of their corners among the sums. Those it lacks weigh nothing. */
+typedef struct CascadePlaced {
+  int32_t corner[CASCADE_RECTS][4];
+  float weight[CASCADE_RECTS], threshold;
+  int32_t way[2]; /* below the threshold, and not */
+} CascadePlaced;
+
 typedef struct CascadeWork {
   const Cascade *cascade;
   const uint8_t *gray;    /* (height,width) */
   int32_t height, width;  /* of the image */
   int32_t stride;         /* elements from row to row of the sums: cascade_stride */
   uint32_t *sum, *square; /* (height of level 0 + 1,stride) each */
-  int32_t *corner;        /* (features,CASCADE_RECTS,4) */
+  CascadePlaced *placed;  /* (nodes) */
   int32_t *first, *part;  /* (width of level 0) each */
   uint8_t *hit;           /* (down,across) of level 0 */
   char *own;              /* cascade_own_size bytes for each thread */
-  int32_t step;           /* that the corners are for; 0 at first */
+  int32_t step;           /* that nodes are placed for; 0 at first */
 } CascadeWork;
 
 int32_t cascade_stride(const CascadeLevel *first);
