@@ -98,7 +98,9 @@ static void fill_stages(lua_State *L, Cascade *c) {
   for (int32_t i = 0; i < c->stages; i++) {
     int32_t trees = whole_at(L, ARG_STAGES, 2 * (lua_Integer)i + 1, "trees", 1, c->trees);
     if (trees > c->trees - tree) tensor_error(L, "cascade: stage %d lacks trees", (int)i + 1);
-    c->stage[i] = (CascadeStage){trees, tree, real_at(L, ARG_STAGES, 2 * (lua_Integer)i + 2) - (float)THRESHOLD_SLACK};
+    CascadeStage *stage = &c->stage[i];
+    *stage = (CascadeStage){trees, tree, real_at(L, ARG_STAGES, 2 * (lua_Integer)i + 2) - (float)THRESHOLD_SLACK, true};
+    for (int32_t t = 0; t < trees; t++) stage->stumps = stage->stumps && c->tree[tree + t].nodes == 1;
     tree += trees;
   }
 }
@@ -205,7 +207,7 @@ static long scan_levels(CascadeWork *work, const CascadeLevel *levels, int count
 }
 
 /* detect(cascade, gray u8 1 x H x W, scale factor, least neighbours, least side, most side)
-     -> {x, y, width, height, neighbours, ...}; nil where nearly everything is found to be a face */
+     -> {x, y, width, height, neighbours, ...}; nil where more than most_windows windows pass */
 static int l_detect(lua_State *L) {
   CascadeLevel levels[CASCADE_LEVELS];
   const Cascade *cascade = luaL_checkudata(L, 1, CASCADE_TYPE);
@@ -240,5 +242,7 @@ int luaopen_feral_core_cascade(lua_State *L) {
   luaL_newmetatable(L, CASCADE_TYPE);
   lua_pop(L, 1);
   luaL_newlib(L, functions);
+  lua_pushinteger(L, CASCADE_FOUND);
+  lua_setfield(L, -2, "most_windows");
   return 1;
 }

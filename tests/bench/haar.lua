@@ -1,6 +1,6 @@
 -- Holds the faces that face.detect finds by OpenCV's cascade against those of OpenCV itself.
 --
---   ./feral tests/bench/haar.lua [--images DIR] [--count N] [--sheets N] [--neighbors N]
+--   ./feral tests/bench/haar.lua [--images DIR] [--count N] [--sheets N] [--neighbors N] [--cascade FILE]
 --
 -- Pictures: files of a folder as they are, and sheets of several of them side by side in different sizes, a drawn face among
 -- them. Both sides read the same PNG files. Prints lines name<TAB>value<TAB>unit: how many boxes each side finds, which part of
@@ -21,6 +21,7 @@ local options = feral.args.read(arg, {
     { "count", value = "N", type = "integer", least = 1, default = 300, about = "pictures of the folder to take" },
     { "sheets", value = "N", type = "integer", least = 0, default = 20, about = "pictures of several faces to make of them" },
     { "neighbors", value = "N", type = "integer", least = 0, default = 5, about = "windows beside the first that a face has" },
+    { "cascade", value = "FILE", default = face.haar_cascade, about = "another one than that of frontal faces" },
     { "python", value = "FILE", default = "/usr/bin/python3", about = "a Python that has OpenCV" },
   },
 })
@@ -92,7 +93,7 @@ local function start_peer(folder)
   assert(os.execute(("mkfifo '%s'"):format(answers)))
   local threads = os.getenv("OMP_NUM_THREADS") or 2
   local questions = assert(io.popen(("'%s' '%s' %d '%s' %d > '%s'"):format(options.python, script, threads,
-    face.haar_cascade, options.neighbors, answers), "w"))
+    options.cascade, options.neighbors, answers), "w"))
   local lines = assert(io.open(answers))
   return function(path)
     questions:write(path, "\n")
@@ -107,7 +108,9 @@ end
 local function own_boxes(path)
   local picture = assert(image.load(path))
   local start, boxes = system.clock(), {}
-  local found = assert(face.detect(picture, { detector = "haar", min_neighbors = options.neighbors }))
+  local found = assert(face.detect(picture, {
+    detector = "haar", cascade = options.cascade, min_neighbors = options.neighbors,
+  }))
   local spent = 1000 * (system.clock() - start)
   for i, one in ipairs(found) do boxes[i] = { one.box[1], one.box[2], one.box[3], one.box[4], one.score } end
   return boxes, spent
@@ -155,7 +158,7 @@ local function sheets_of(paths, folder)
 end
 
 local has_opencv = os.execute(("'%s' -c 'import cv2' 2>/dev/null"):format(options.python))
-if not has_opencv or not files.look(face.haar_cascade) then
+if not has_opencv or not files.look(options.cascade) then
   print("absent: OpenCV (Debian's packages python3-opencv and opencv-data)")
   return
 end

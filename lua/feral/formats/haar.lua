@@ -50,7 +50,7 @@ end
 --- A way out of a node: another node further on, or minus a leaf.
 local function is_way(way, node, nodes) return is_whole(way, -nodes, nodes - 1) and (way <= 0 or way > node) end
 
-local function read_nodes(c, text, line)
+local function read_nodes(c, text, at)
   local list, message = numbers(text, 4, math.huge)
   if not list then return message end
   local nodes = #list // 4
@@ -61,7 +61,7 @@ local function read_nodes(c, text, line)
       return ("node %d leads to %s and %s, which are no nodes or leaves behind it"):format(i, left, right)
     end
     if not is_whole(feature, 0, math.huge) then return ("node %d has no feature '%s'"):format(i, feature) end
-    if feature > c.last_feature then c.last_feature, c.last_line = feature, line end
+    if feature > c.last_feature then c.last_feature, c.last_at = feature, at end
   end
   table.move(list, 1, #list, #c.nodes + 1, c.nodes)
   c.tree_nodes = nodes
@@ -118,8 +118,8 @@ end
 
 local function check_type(_, attributes)
   local kind = attributes:match('type_id%s*=%s*"([^"]*)"')
-  if kind ~= "opencv-cascade-classifier" then
-    return ("a cascade of type '%s', opencv-cascade-classifier expected"):format(kind or "")
+  if kind and kind ~= "opencv-cascade-classifier" then
+    return ("a cascade of type '%s', opencv-cascade-classifier expected"):format(kind)
   end
 end
 
@@ -164,34 +164,39 @@ local function skip(text, at)
   end
 end
 
+--- Opens an element. Returns a message where it must not be there.
+local function begin_element(open, name, attributes, c)
+  local layout = open[#open].layout[name] or left_out
+  open[#open + 1] = { name = name, layout = layout }
+  return layout.open and layout.open(c, attributes)
+end
+
+--- Closes the innermost element, whose last text is given, at a place in the file.
+local function end_element(open, name, c, text, at)
+  if open[#open].name ~= name then return ("</%s> closes what is not open"):format(name) end
+  local layout = table.remove(open).layout
+  return layout.close and layout.close(c, text, at)
+end
+
 --- Goes through the elements. Returns nil, or a message and where it belongs.
 local function walk(text, c)
-  local names, nodes, at = {}, { elements }, 1
+  local open, at = { { layout = elements } }, 1 -- the elements that are open, outermost first
   while true do
-    local open = text:find("<", at, true)
-    if not open then break end
-    local last = skip(text, open)
-    if last == 0 then return "a comment or declaration has no end", open end
+    local tag = text:find("<", at, true)
+    if not tag then break end
+    local last = skip(text, tag)
+    if last == 0 then return "a comment or declaration has no end", tag end
     if not last then
-      local closing, name, attributes, after = text:match("^<(/?)([%w_]+)([^<>]*)>()", open)
-      if not name then return "no tag that can be read", open end
-      local node, message = nodes[#nodes], nil
-      if closing == "" then
-        local child = node[name] or left_out
-        names[#names + 1], nodes[#nodes + 1] = name, child
-        message = child.open and child.open(c, attributes)
-      elseif names[#names] ~= name then
-        message = ("</%s> closes what is not open"):format(name)
-      else
-        message = node.close and node.close(c, text:sub(at, open - 1), open)
-        names[#names], nodes[#nodes] = nil, nil
-      end
-      if message then return message, open end
+      local closing, name, attributes, after = text:match("^<(/?)([%w_]+)([^<>]*)>()", tag)
+      if not name then return "no tag that can be read", tag end
+      local message = closing == "" and begin_element(open, name, attributes, c)
+        or closing ~= "" and end_element(open, name, c, text:sub(at, tag - 1), tag)
+      if message then return message, tag end
       last = after - 1
     end
     at = last + 1
   end
-  if #names > 0 then return ("the file ends inside of <%s>"):format(names[#names]), #text end
+  if #open > 1 then return ("the file ends inside of <%s>"):format(open[#open].name), #text end
 end
 
 --- What only the whole file shows.
@@ -200,7 +205,7 @@ local function check_whole(c, text)
     return "no cascade of OpenCV's: it must have a width, a height, stages and features", #text
   end
   if c.last_feature >= #c.features then
-    return ("feature %d of %d features, counted from 0"):format(c.last_feature, #c.features), c.last_line
+    return ("feature %d of %d features, counted from 0"):format(c.last_feature, #c.features), c.last_at
   end
 end
 

@@ -4,6 +4,7 @@ local cascade = require "feral.core.cascade"
 local core = require "feral.core.tensor"
 local image = require "feral.vision.image"
 local haar = require "feral.formats.haar"
+local files = require "feral.core.files"
 local scope = require "feral.core.scope"
 local errors = require "feral.base.errors"
 
@@ -50,8 +51,8 @@ local loaded = {} -- cascades by path
 local function load_cascade(path)
   if loaded[path] then return loaded[path] end
   local c, message = haar.load(path)
-  if not c and path == detect.haar_cascade and not io.open(path) then
-    message = message .. " (Debian's package opencv-data holds it; or name another cascade by the option cascade)"
+  if not c and not files.look(path) then
+    message = message .. " (OpenCV's cascades come with Debian's package opencv-data)"
   end
   if not c then return nil, message end
   loaded[path] = cascade.new(c.width, c.height, c.stages, c.trees, c.nodes, c.leaves, c.features, c.rectangles)
@@ -60,7 +61,8 @@ end
 
 local function check_haar(o)
   if type(o.cascade) ~= "string" then errors.raise("face.detect: cascade must be a path, got %s", type(o.cascade)) end
-  if type(o.scale_factor) ~= "number" or not (o.scale_factor >= 1.01) then
+  local factor = math.type(o.scale_factor) and o.scale_factor + 0.0 or 0
+  if factor < 1.01 or factor ~= factor then
     errors.raise("face.detect: scale_factor must be a number from 1.01, got %s", tostring(o.scale_factor))
   end
   for _, name in ipairs { "min_neighbors", "min_size", "max_size" } do
@@ -85,7 +87,8 @@ function haar_detector.run(picture, o)
   local gray = image.gray(picture)
   local side = math.max(picture:size(2), picture:size(3))
   local numbers = cascade.detect(found, gray, o.scale_factor, o.min_neighbors, o.min_size, o.max_size or side)
-  if not numbers then return nil, ("%s: nearly every window of the picture passes this cascade"):format(o.cascade) end
+  if not numbers then
+    return nil, ("%s: more than %d windows of the picture pass this cascade"):format(o.cascade, cascade.most_windows) end
   local faces = {}
   for i = 1, #numbers, 5 do
     faces[#faces + 1] = { box = table.move(numbers, i, i + 3, 1, {}), score = numbers[i + 4] }

@@ -1,5 +1,5 @@
---- face.lua: faces found in pictures, and drawn ones. Expressions are combinations of facial action units, the movements of single muscles that the Facial
---- Action Coding System names (FACS; Ekman and Friesen 1978).
+--- face.lua: faces found in pictures, and drawn ones. Expressions of these are combinations of facial action units, the movements
+--- of single muscles that the Facial Action Coding System names (FACS; Ekman and Friesen 1978).
 ---
 ---     local face = require "feral.vision.face"
 ---     face.detect(feral.image.load "photo.jpg")                       -- where faces are: a table of boxes

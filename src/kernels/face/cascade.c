@@ -177,15 +177,16 @@ static inline float ask_tree(const CascadeWork *w, const CascadeTree *tree, cons
   return w->cascade->leaf[tree->first_leaf - next];
 }
 
+static bool passes(const CascadeWork *w, const CascadeStage *stage, const uint32_t *at, float norm) {
+  const CascadeTree *tree = w->cascade->tree + stage->first_tree;
+  double score = 0;
+  for (int32_t t = 0; t < stage->trees; t++) score += (double)ask_tree(w, &tree[t], at, norm);
+  return score >= (double)stage->threshold;
+}
+
 static bool passes_from(const CascadeWork *w, int32_t stage, const uint32_t *at, float norm) {
-  for (; stage < w->cascade->stages; stage++) {
-    const CascadeStage *s = &w->cascade->stage[stage];
-    const CascadeTree *tree = w->cascade->tree + s->first_tree;
-    double score = 0;
-    for (int32_t t = 0; t < s->trees; t++) score += (double)ask_tree(w, &tree[t], at, norm);
-    if (score < (double)s->threshold) return false;
-  }
-  return true;
+  while (stage < w->cascade->stages && passes(w, &w->cascade->stage[stage], at, norm)) stage++;
+  return stage == w->cascade->stages;
 }
 
 /* ---- all windows of a row at once, as vectors ---- */
@@ -213,26 +214,20 @@ static void add_stump(const CascadeWork *w, const CascadeTree *tree, const Row *
 static void score_row(const CascadeWork *w, const CascadeStage *stage, const Row *row) {
   const CascadeTree *tree = w->cascade->tree + stage->first_tree;
   memset(row->score, 0, (size_t)row->count * sizeof *row->score);
-  for (int32_t t = 0; t < stage->trees; t++) {
-    if (tree[t].nodes == 1)
-      add_stump(w, &tree[t], row);
-    else
-      for (int32_t k = 0; k < row->count; k++)
-        row->score[k] += (double)ask_tree(w, &tree[t], row->at + k, row->norm[k]);
-  }
+  for (int32_t t = 0; t < stage->trees; t++) add_stump(w, &tree[t], row);
 }
 
 /* Behind a window that the first stage turns down one is left out; one that has too little contrast is only passed by. */
 static int32_t first_stage(const CascadeWork *w, const Row *row) {
+  const CascadeStage *stage = &w->cascade->stage[0];
   int32_t count = 0;
-  double threshold = (double)w->cascade->stage[0].threshold;
-  score_row(w, &w->cascade->stage[0], row);
+  if (stage->stumps) score_row(w, stage, row);
   for (int32_t k = 0; k < row->count; k++) {
     if (row->norm[k] == 0) continue;
-    if (row->score[k] < threshold)
-      k++;
-    else
+    if (stage->stumps ? row->score[k] >= (double)stage->threshold : passes(w, stage, row->at + k, row->norm[k]))
       row->left[count++] = k;
+    else
+      k++;
   }
   return count;
 }
@@ -243,10 +238,12 @@ enum { WORTH_ALL = 12 }; /* it takes a vector as long for all windows of a row a
 static void scan_row(const CascadeWork *w, const Row *row, uint8_t *hit) {
   int32_t count = first_stage(w, row), stage = 1;
   for (; stage < w->cascade->stages && count * WORTH_ALL > row->count; stage++) {
+    const CascadeStage *s = &w->cascade->stage[stage];
     int32_t stay = 0;
-    score_row(w, &w->cascade->stage[stage], row);
+    if (!s->stumps) break;
+    score_row(w, s, row);
     for (int32_t i = 0; i < count; i++)
-      if (row->score[row->left[i]] >= (double)w->cascade->stage[stage].threshold) row->left[stay++] = row->left[i];
+      if (row->score[row->left[i]] >= (double)s->threshold) row->left[stay++] = row->left[i];
     count = stay;
   }
   for (int32_t i = 0; i < count; i++)

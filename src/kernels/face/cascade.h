@@ -34,6 +34,7 @@ typedef struct CascadeTree {
 typedef struct CascadeStage {
   int32_t trees, first_tree;
   float threshold;
+  bool stumps; /* each tree has one node */
 } CascadeStage;
 
 typedef struct Cascade {
