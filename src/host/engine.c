@@ -39,7 +39,8 @@
   X(steps) \
   X(batches) \
   X(hog) \
-  X(cascade)
+  X(cascade) \
+  X(marks)
 /* clang-format on */
 
 #define DECLARE(name) int luaopen_feral_core_##name(lua_State *L);

@@ -10,11 +10,12 @@ local create = require "feral.core.create"
 local view = require "feral.core.view"
 local scope = require "feral.core.scope"
 local detect = require "feral.vision.detect"
+local draw = require "feral.vision.draw"
 local errors = require "feral.base.errors"
 
 local face = {}
 
-face.detect, face.haar_cascade = detect.detect, detect.haar_cascade
+face.detect, face.haar_cascade, face.draw = detect.detect, detect.haar_cascade, draw
 
 --- What can be set, in order: lists of {name, default, least, most}. Action units are contracted from 0 to 1.
 face.action_units, face.looks = core.action_units, core.looks

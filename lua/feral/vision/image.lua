@@ -6,9 +6,10 @@ local core = require "feral.core.image"
 local transform = require "feral.core.transform"
 local files = require "feral.core.files"
 local view = require "feral.core.view"
+local draw = require "feral.vision.draw"
 local errors = require "feral.base.errors"
 
-local image = {}
+local image = { draw = draw }
 
 ---- Files ----
 

@@ -41,8 +41,7 @@ void outline_spline(Outline *outline, const Point *through, const float *half, i
 
 /* ---- distances along a chunk of a row: pixel centres (x + i, y), i < n ---- */
 
-/* least[i] = the smaller of itself and the distance to the piece from a to b, less its half width */
-static void near_piece(Point a, Point b, float half_a, float half_b, float x, float y, int n, float *least) {
+void outline_near_piece(Point a, Point b, float half_a, float half_b, float x, float y, int n, float *least) {
   float dx = b.x - a.x, dy = b.y - a.y, length = dx * dx + dy * dy, inverse = length > 0 ? 1 / length : 0;
   for (int i = 0; i < n; i++) {
     float px = x + (float)i - a.x, py = y - a.y;
@@ -71,7 +70,7 @@ static void measure(const Outline *o, float x, float y, int n, float *distance) 
   }
   for (int i = 0; i + 1 < o->count + o->closed; i++) {
     int next = i + 1 < o->count ? i + 1 : 0;
-    near_piece(o->at[i], o->at[next], o->half[i], o->half[next], x, y, n, distance);
+    outline_near_piece(o->at[i], o->at[next], o->half[i], o->half[next], x, y, n, distance);
     if (o->closed) cross(o->at[i], o->at[next], x, y, n, sign);
   }
   for (int i = 0; i < n; i++) distance[i] *= sign[i];

@@ -42,6 +42,10 @@ typedef struct Paint {
    widths of a line are interpolated. 'half' may be NULL. */
 void outline_spline(Outline *outline, const Point *through, const float *half, int count, int steps, bool closed);
 
+/* Along the pixel centres (x + i, y), i < n: least[i] becomes the smaller of itself and the distance to the piece from a to b,
+   less its half width there. */
+void outline_near_piece(Point a, Point b, float half_a, float half_b, float x, float y, int n, float *least);
+
 /* Paints an area or a line, only inside of 'clip' where that is not NULL. */
 void canvas_paint(const Canvas *canvas, const Outline *outline, const Outline *clip, Paint paint);
 
