@@ -10,12 +10,37 @@ local create = require "feral.core.create"
 local view = require "feral.core.view"
 local scope = require "feral.core.scope"
 local detect = require "feral.vision.detect"
-local draw = require "feral.vision.draw"
+local image = require "feral.vision.image"
 local errors = require "feral.base.errors"
 
 local face = {}
 
-face.detect, face.haar_cascade, face.draw = detect.detect, detect.haar_cascade, draw
+---- Found faces ----
+
+--- The cascade that detector "haar" takes unless another one is named: frontal faces, of Debian's package opencv-data.
+face.haar_cascade = detect.haar_cascade
+
+--- Finds the faces in a picture.
+---
+---     local faces = face.detect(image.load "family.jpg")
+---     print(faces)                    -- a table: x, y, w, h, score
+---     faces[1].box                    -- {x, y, w, h} of the best one
+---
+--- Detector "haar" is OpenCV's cascade of boosted classifiers on Haar-like features (Viola and Jones 2001) and gives the boxes
+--- of its detectMultiScale; a score is the number of windows that make up the face. Its options: cascade, the path of a
+--- cascade (default: the frontal face of Debian's package opencv-data); scale_factor, by which windows grow (1.1);
+--- min_neighbors, how many windows beside the first a face must have (5; 0: each window is a face); min_size and max_size of a
+--- face's sides in pixels.
+---@param picture Tensor  u8, or f32 of 0..1: 1 x H x W or 3 x H x W
+---@param options table|nil  detector: its name (default: the best one that is there), and the detector's own options
+---@return Faces|nil faces  {box = {x, y, w, h}, score = number} each, best first; x, y: the box's upper left corner in pixels
+---  from that of the picture, 0, 0
+---@return string|nil message  "path: what is wrong" where the detector's file cannot be read
+function face.detect(picture, options) return detect.detect(picture, options) end
+
+face.draw = image.draw -- what was found, on a copy of the picture
+
+---- Drawn faces ----
 
 --- What can be set, in order: lists of {name, default, least, most}. Action units are contracted from 0 to 1.
 face.action_units, face.looks = core.action_units, core.looks

@@ -9,7 +9,7 @@ local view = require "feral.core.view"
 local draw = require "feral.vision.draw"
 local errors = require "feral.base.errors"
 
-local image = { draw = draw }
+local image = {}
 
 ---- Files ----
 
@@ -71,6 +71,31 @@ function image.save(path, t, options)
   end
   return files.write_atomic(path, image.encode(t, format:lower(), options))
 end
+
+---- Marks ----
+
+--- Draws what was found on a copy of a picture.
+---
+---     image.save("found.png", image.draw(photo, face.detect(photo)))
+---     image.draw(photo, { { box = { 40, 30, 90, 90 }, class = "happiness", probability = 0.97 } }, { corners = "square" })
+---
+--- A face is a table; all its fields may be left out but one of the first three, and other fields do no harm:
+---   box          {x, y, w, h}, x and y those of its upper left corner
+---   points       dots, as the eyes, the nose and the corners of the mouth: a list of {x, y}, or a tensor N x 2
+---   landmarks    the same; 68 in the order of 300-W are joined by lines
+---   class        a name; emotions have colours of their own
+---   probability  0 to 1, written behind the class
+---   label        a text in the place of these two
+---   color        {red, green, blue} of 0 to 255
+--- Places are in pixels from the upper left corner of the picture, 0, 0. Lines and letters grow with the picture. Letters are
+--- those of ASCII, others are '?'.
+---@param picture Tensor  u8, or f32 of 0..1: 1 x H x W or 3 x H x W
+---@param faces table[]
+---@param options table|nil  corners: "round" (default) or "square"; line_width and text_size (the height of capitals) in pixels;
+---  color: of all faces that name none; boxes, points, landmarks, labels: false leaves them out
+---@return Tensor  u8 3 x H x W
+--- Raises on a face without a place.
+function image.draw(picture, faces, options) return draw(picture, faces, options) end
 
 ---- Pixels ----
 
