@@ -366,7 +366,7 @@ static bool outdone(const CascadeFace *faces, int32_t groups, int32_t which, int
   for (int32_t g = 0; g < groups; g++) {
     int32_t other = faces[g].neighbours;
     if (g == which || other <= least || !lies_inside(&f->box, &faces[g].box)) continue;
-    if (other > larger(3, f->neighbours) || f->neighbours < 3) return true;
+    if (other > f->neighbours || f->neighbours < 3) return true;
   }
   return false;
 }
