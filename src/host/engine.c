@@ -36,6 +36,7 @@
   X(plan) \
   X(image) \
   X(transform) \
+  X(paste) \
   X(steps) \
   X(batches) \
   X(hog) \

@@ -4,6 +4,7 @@
 
 local core = require "feral.core.image"
 local transform = require "feral.core.transform"
+local paste = require "feral.core.paste"
 local files = require "feral.core.files"
 local view = require "feral.core.view"
 local draw = require "feral.vision.draw"
@@ -179,6 +180,30 @@ function image.rotate(t, degrees, options)
   local cosine, sine = math.cos(math.rad(degrees)), math.sin(math.rad(degrees))
   local map = { cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y }
   return transform.affine(t, map, height, width, edge, o.fill)
+end
+
+local shapes = { rectangle = 0, ellipse = 1 }
+
+--- Lays an image onto another, in place, through an affine map, interpolated bilinearly: the pixel of column x and row y
+--- (from 0) of the target is taken from column a x + b y + c and row d x + e y + f of the source, where these lie inside of it.
+--- A source that becomes much smaller is best resized first: of its pixels only the nearest four count.
+---@param target Tensor  u8 C x H x W, or a view of one; it is changed
+---@param source Tensor  u8 C x H' x W', or 1 x H' x W' for all channels
+---@param map number[]  {a, b, c, d, e, f}
+---@param options {shape: string, feather: number, opacity: number, gain: number|number[], offset: number|number[]}|nil  shape:
+---  "rectangle" (default), the whole source, or the "ellipse" that fits into it; feather: over so many pixels of the source its
+---  border fades out (0); opacity: 0 to 1 (1); gain and offset: the source's bytes times the one plus the other, for all
+---  channels of the target or for each
+---@return Tensor target
+function image.paste(target, source, map, options)
+  local o = errors.check_options("image.paste", options,
+    { shape = "rectangle", feather = 0, opacity = 1, gain = 1, offset = 0 })
+  if type(map) ~= "table" or #map ~= 6 then errors.raise("image.paste: a map has six numbers") end
+  local shape = shapes[o.shape]
+  if not shape then
+    errors.raise("image.paste: shape '%s' is unknown: rectangle or ellipse", tostring(o.shape))
+  end
+  return paste.paste(target, source, map, shape, o.feather, o.opacity, o.gain, o.offset)
 end
 
 --- As a network sees it: (x - mean) / std, where bytes are divided by 255 first.
