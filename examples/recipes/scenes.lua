@@ -7,13 +7,14 @@
 local feral = require "feral"
 local tensor, image, face, steps, data = feral.tensor, feral.image, feral.face, feral.steps, feral.data
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
+local detector = require "feral.vision.detector"
 local faces68 = dofile(here .. "/faces68.lua")
 
 local scenes = {}
 
 local LEAST_SEEN = 0.5 -- part of a face that must be inside the picture for it to count as one
 local LEAST_SIZE = 9   -- pixels; smaller ones are neither asked for nor refused
-local FER_BOX = { 0.10, 0.02, 0.80, 0.98 } -- where the face is in FER2013's pictures: x, y, width, height of the whole
+local FER_BOX = { 0.10, 0.02, 0.81, 0.98 } -- where the face is in FER2013's pictures: x, y, width, height of the whole
 
 ---- The parts ----
 
@@ -35,7 +36,7 @@ local function read_photographs(dir, options)
   local photographs = assert(faces68.read(dir, options))
   for _, p in ipairs(photographs) do
     p.levels, p.outline = pyramid(p.image), faces68.outline(p.points)
-    p.box, p.five, p.image = faces68.box(p.outline), faces68.five(p.points), nil
+    p.box, p.five, p.image = faces68.face_box(p.outline), faces68.five(p.points), nil
   end
   return photographs
 end
@@ -161,7 +162,7 @@ local swapped = { 2, 1, 3, 5, 4 }
 --- What is known of a face that lies on the canvas through a map.
 local function mark(map, outline, five, mirror)
   map = steps.map(map)
-  local marks = { box = faces68.box(map:points(outline)) }
+  local marks = { box = (five and faces68.face_box or faces68.box)(map:points(outline)) }
   if five then
     local points = map:points(five)
     marks.points = {}
@@ -360,6 +361,76 @@ function scenes.compose(parts, height, width, seed, index, options)
   local faces = {}
   for _, m in ipairs(marks) do faces[#faces + 1] = clip(m, height, width) end
   return open:leave(weather(canvas, dice, seed, index)), faces
+end
+
+---- Scoring ----
+
+--- The found face's counterpart among a scene's: the one that it overlaps most, and by how much.
+local function counterpart(found, faces)
+  local best, most = nil, 0
+  for _, f in ipairs(faces) do
+    local overlap = detector.overlap(found.box, f.box)
+    if overlap > most and not f.taken then best, most = f, overlap end
+  end
+  return best, most
+end
+
+--- How far the points are off, in widths of the face.
+local function points_off(found, f)
+  local sum = 0
+  for k = 1, 5 do
+    local dx, dy = found.points[k][1] - f.points[k][1], found.points[k][2] - f.points[k][2]
+    sum = sum + math.sqrt(dx * dx + dy * dy)
+  end
+  return sum / 5 / f.box[3]
+end
+
+--- Sorts out what was found in one scene: each face that was found is {score, right}; what lies on a face that does not count
+--- is left out.
+local function judge(found, faces, least, sum)
+  for _, f in ipairs(faces) do f.taken = nil end
+  table.sort(found, function(a, b) return a.score > b.score end)
+  for _, box in ipairs(found) do
+    local f, overlap = counterpart(box, faces)
+    local right = f ~= nil and overlap >= least and not f.ignore
+    local on_ignored = false
+    for _, other in ipairs(faces) do
+      on_ignored = on_ignored or other.ignore and covered(box.box, other.box) > 0.5 or false
+    end
+    if right then
+      f.taken = true
+      if f.points and box.points then
+        sum.points, sum.with_points = sum.points + points_off(box, f), sum.with_points + 1
+      end
+    end
+    if right or not on_ignored then sum.found[#sum.found + 1] = { score = box.score, right = right, size = right and f.box[3] } end
+  end
+end
+
+--- How well faces were found in scenes.
+---@param results table[]  each {found = faces with box and score, faces = those of the scene}
+---@param options {overlap: number, rates: number[]}|nil  intersection over union from which a box is right (0.5); false boxes a
+---  scene at which recall is read off (0.01, 0.1, 1)
+---@return table  {recall = by rate, threshold = by rate, points = mean error of points in widths of the face, faces = their number}
+function scenes.score(results, options)
+  local rates = options and options.rates or { 0.01, 0.1, 1 }
+  local sum = { found = {}, points = 0, with_points = 0, faces = 0 }
+  for _, result in ipairs(results) do
+    judge(result.found, result.faces, options and options.overlap or 0.5, sum)
+    for _, f in ipairs(result.faces) do sum.faces = sum.faces + (f.ignore and 0 or 1) end
+  end
+  table.sort(sum.found, function(a, b) return a.score > b.score end)
+  local score = { recall = {}, threshold = {}, points = sum.points / math.max(1, sum.with_points), faces = sum.faces }
+  for _, rate in ipairs(rates) do
+    local right, wrong, threshold = 0, 0, 1
+    for _, box in ipairs(sum.found) do
+      if box.right then right = right + 1 else wrong = wrong + 1 end
+      if wrong > rate * #results then break end
+      threshold = box.score
+    end
+    score.recall[rate], score.threshold[rate] = right / math.max(1, sum.faces), threshold
+  end
+  return score
 end
 
 scenes.faces68 = faces68

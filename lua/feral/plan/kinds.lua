@@ -98,6 +98,30 @@ local function pool(op)
 end
 kinds.MaxPool2d, kinds.AvgPool2d = pool("max_pool"), pool("mean_pool")
 
+function kinds.Upsample(layer, x)
+  local out = layer:forward(x.tensor)
+  local _, c, h, w = table.unpack(x.tensor.shape)
+  return x.trace:add("repeat", x, out, {
+    c = c, h = h, w = w, oh = out:size(3), ow = out:size(4), kh = layer.scale, kw = layer.scale, stride_h = layer.scale,
+    stride_w = layer.scale, top = 0, left = 0,
+  })
+end
+
+--- Images lie as their pixels one behind the other already.
+function kinds.Pixels(layer, ...)
+  local images, tensors = { ... }, {}
+  for i, x in ipairs(images) do tensors[i] = x.tensor end
+  local out, y, at = layer:forward(table.unpack(tensors)), nil, 0
+  for _, x in ipairs(images) do
+    local from = x.tensor:numel() // x.tensor:size(1)
+    y = x.trace:add("copy", x, out, {
+      y = y and y.value, rows = 1, from = from, to = out:numel() // out:size(1), at = at,
+    })
+    at = at + from
+  end
+  return y
+end
+
 function kinds.GlobalAvgPool(layer, x)
   local out = layer:forward(x.tensor)
   local pixels, channels = rows_of(x)

@@ -1,5 +1,7 @@
 --- pooling.lua: pooling of images with its gradients, behind nn.MaxPool2d, nn.AvgPool2d and nn.GlobalAvgPool.
 
+local arith = require "feral.core.arith"
+local core = require "feral.core.tensor"
 local pool = require "feral.core.pool"
 local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
@@ -41,6 +43,21 @@ function pooling.mean(x, geometry)
   if not autograd.wanted(x) then return y end
   local shape = x.shape
   return autograd.record(y, { x }, function(g) return pool.backward(g, geometry, shape) end)
+end
+
+--- Each pixel as a square of 'scale' x 'scale' ones. It is what the gradient of a mean over such squares does, but for its scale.
+---@param x Tensor  N x C x H x W
+---@param scale integer
+---@return Tensor  N x C x H scale x W scale
+function pooling.repeated(x, scale)
+  if not core.is_tensor(x) or x:dim() ~= 4 then
+    errors.raise("Upsample: input is %s, N x C x H x W expected", core.is_tensor(x) and table.concat(x.shape, "x") or type(x))
+  end
+  local n, c, h, w = table.unpack(x.shape)
+  local geometry = { scale, scale, scale, scale, 0, 0, 0, 0 }
+  local y = pool.backward(arith.mul(x, scale * scale), geometry, { n, c, h * scale, w * scale })
+  if not autograd.wanted(x) then return y end
+  return autograd.record(y, { x }, function(g) return arith.mul(pool.mean(g, geometry), scale * scale) end)
 end
 
 --- The mean of each channel.

@@ -126,6 +126,7 @@ extern const PlanOp *const plan_ops[];
 
 extern const PlanOp plan_conv, plan_max_pool, plan_mean_pool;
 extern const PlanOp plan_global_mean; /* rows: rows of 'to' channels */
+extern const PlanOp plan_repeat;      /* pool: each pixel of (h,w) fills a window of (oh,ow) */
 extern const PlanOp plan_dense;       /* rows: from = inputs, to = outputs */
 extern const PlanOp plan_map;         /* y = activation(x + other);  rows: from = numbers */
 extern const PlanOp plan_scale;       /* packed: scale, then shift, (to) each;  rows: rows of 'to' channels */

@@ -108,27 +108,49 @@ static void run_mean_pool(const PlanStep *s, const PlanMemory *m) {
   pool_mean_run(&g, s->packed, m->x, m->y);
 }
 
+#define POOL_FIELDS                                                                                                    \
+  {"c", PLAN_AT(pool.c), PLAN_SIZE}, {"h", PLAN_AT(pool.y.in), PLAN_SIZE}, {"w", PLAN_AT(pool.x.in), PLAN_SIZE},       \
+      {"oh", PLAN_AT(pool.y.out), PLAN_SIZE}, {"ow", PLAN_AT(pool.x.out), PLAN_SIZE},                                  \
+      {"kh", PLAN_AT(pool.y.kernel), PLAN_SIZE}, {"kw", PLAN_AT(pool.x.kernel), PLAN_SIZE},                            \
+      {"stride_h", PLAN_AT(pool.y.stride), PLAN_SIZE}, {"stride_w", PLAN_AT(pool.x.stride), PLAN_SIZE},                \
+      {"top", PLAN_AT(pool.y.pad), PLAN_COUNT}, {"left", PLAN_AT(pool.x.pad), PLAN_COUNT}, {                           \
+    "count_padding", PLAN_AT(pool.count_padding), PLAN_FLAG                                                            \
+  }
+
 #define POOL(what, function)                                                                                           \
   {                                                                                                                    \
-    .name = what,                                                                                                      \
-    .field = {{"c", PLAN_AT(pool.c), PLAN_SIZE},                                                                       \
-              {"h", PLAN_AT(pool.y.in), PLAN_SIZE},                                                                    \
-              {"w", PLAN_AT(pool.x.in), PLAN_SIZE},                                                                    \
-              {"oh", PLAN_AT(pool.y.out), PLAN_SIZE},                                                                  \
-              {"ow", PLAN_AT(pool.x.out), PLAN_SIZE},                                                                  \
-              {"kh", PLAN_AT(pool.y.kernel), PLAN_SIZE},                                                               \
-              {"kw", PLAN_AT(pool.x.kernel), PLAN_SIZE},                                                               \
-              {"stride_h", PLAN_AT(pool.y.stride), PLAN_SIZE},                                                         \
-              {"stride_w", PLAN_AT(pool.x.stride), PLAN_SIZE},                                                         \
-              {"top", PLAN_AT(pool.y.pad), PLAN_COUNT},                                                                \
-              {"left", PLAN_AT(pool.x.pad), PLAN_COUNT},                                                               \
-              {"count_padding", PLAN_AT(pool.count_padding), PLAN_FLAG}},                                              \
-    .x_size = pool_x, .y_size = pool_y, .fits = pool_fits, .packed_size = packed_pool, .pack = pack_pool,              \
-    .run = function                                                                                                    \
+    .name = what, .field = {POOL_FIELDS}, .x_size = pool_x, .y_size = pool_y, .fits = pool_fits,                       \
+    .packed_size = packed_pool, .pack = pack_pool, .run = function                                                     \
   }
 
 const PlanOp plan_max_pool = POOL("max_pool", run_max_pool);
 const PlanOp plan_mean_pool = POOL("mean_pool", run_mean_pool);
+
+/* ---- repetition: pooling backwards, each pixel of (h,w) fills a window of (oh,ow) ---- */
+
+static bool repeat_fits(const PlanStep *s) {
+  const PoolGeometry *g = &s->pool;
+  return g->y.out == g->y.in * g->y.kernel && g->x.out == g->x.in * g->x.kernel;
+}
+
+static void run_repeat(const PlanStep *s, const PlanMemory *m) {
+  long c = s->pool.c, h = s->pool.y.in, w = s->pool.x.in, oh = s->pool.y.out, ow = s->pool.x.out;
+#pragma omp for
+  for (long row = 0; row < m->n * oh; row++) {
+    const real *x = m->x + (row / oh * h + row % oh / s->pool.y.kernel) * w * c;
+    for (long column = 0; column < ow; column++)
+      copy_reals(m->y + (row * ow + column) * c, x + column / s->pool.x.kernel * c, c);
+  }
+}
+
+const PlanOp plan_repeat = {.name = "repeat",
+                            .field = {POOL_FIELDS},
+                            .x_size = pool_x,
+                            .y_size = pool_y,
+                            .fits = repeat_fits,
+                            .run = run_repeat};
+
+/* ---- the mean of an image ---- */
 
 static void run_global_mean(const PlanStep *s, const PlanMemory *m) {
   pool_global_mean_run(m->n, s->rows.rows, s->rows.to, m->x, m->y);
