@@ -2,16 +2,15 @@
 --
 --   ./feral examples/recipes/detector.lua FACES68 [--fer2013 DIR] [--run runs/detector] [--steps 60000] [--save FILE]
 --
--- FACES68 holds points.csv and images/ (faces68.lua). The state is kept in the run's folder; the same command goes on from it after a
--- stop of any kind. After each epoch one line says how many faces of held-out persons are found at 0.01, 0.1 and 1 false boxes
+-- FACES68 holds points.csv and images/ (faces68.lua). The state is kept in the run's folder; the same command goes on from it
+-- after a stop of any kind. After each epoch one line says how many faces of held-out persons are found at 0.01, 0.1 and 1 false boxes
 -- a scene, and runs/detector/look.png shows some.
 
 local feral = require "feral"
 local detector = require "feral.vision.detector"
-local tensor, image, optim, loss, files = feral.tensor, feral.image, feral.optim, feral.loss, feral.files
-local safetensors, json = feral.safetensors, feral.json
+local tensor, image, optim, loss = feral.tensor, feral.image, feral.optim, feral.loss
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
-local scenes = dofile(here .. "/scenes.lua")
+local scenes, keep = dofile(here .. "/scenes.lua"), dofile(here .. "/keep.lua")
 
 local options = feral.args.read(arg, {
   usage = "feral examples/recipes/detector.lua FACES68 [options]",
@@ -30,7 +29,7 @@ local options = feral.args.read(arg, {
   },
 })
 local SIZE, BATCH = options.size, options.batch
-local WARM_UP, DECAY = 500, 0.999
+local DECAY = 0.999 -- of the averaged weights, which are those that are tested and saved
 local SEED, HELD_OUT_SEED = 1, 2
 
 ---- Which cell answers for which face ----
@@ -73,7 +72,8 @@ end
 --- For one scene: the cells that answer for a face, with what they should say, and those that are asked nothing.
 local function assign(faces)
   local claims, spared = {}, {}
-  table.sort(faces, function(a, b) return a.box[3] * a.box[4] > b.box[3] * b.box[4] end) -- a smaller face takes a larger one's cell
+  -- a smaller face takes a larger one's cell
+  table.sort(faces, function(a, b) return a.box[3] * a.box[4] > b.box[3] * b.box[4] end)
   for _, face in ipairs(faces) do
     local x, y, w, h = table.unpack(face.box)
     local size = math.sqrt(w * h)
@@ -88,8 +88,8 @@ local function assign(faces)
   return claims, spared
 end
 
---- The same for a batch, as tensors: rows of the answering cells (from 1, over all scenes), what they should say (rows x 15: middle,
---- size, 1 / width or 0 where points are not known, points), and a weight for each cell.
+--- The same for a batch, as tensors: rows of the answering cells (from 1, over all scenes), what they should say (rows x 15:
+--- middle, size, 1 / width or 0 where points are not known, points), and a weight for each cell.
 local function targets_of(batch)
   local rows, targets, weights = {}, {}, {}
   for i = 1, #batch * cells do weights[i] = 1 end
@@ -175,61 +175,25 @@ local function path_of(name) return options.run .. "/" .. name end
 
 feral.tensor.manual_seed(SEED)
 local net = detector.new()
-local optimizer = optim.AdamW(net:parameters(), { lr = options.lr, weight_decay = 1e-3 })
-local ema = optim.ema(net:parameters(), DECAY)
-local step = 0
-
-local function with_prefix(prefix, list, into)
-  for _, pair in ipairs(list) do into[#into + 1] = { prefix .. pair[1], pair[2] } end
-end
-
-local function save_checkpoint()
-  local tensors, optimizer_tensors, numbers = {}, optimizer:state()
-  with_prefix("net.", net:state(), tensors)
-  with_prefix("optimizer.", optimizer_tensors, tensors)
-  with_prefix("ema.", ema:state(), tensors)
-  assert(safetensors.save(path_of "checkpoint.safetensors", tensors,
-    { state = json.encode { step = step, optimizer = numbers } }))
-end
-
-local function without_prefix(prefix, tensors)
-  local found = {}
-  for name, t in pairs(tensors) do
-    if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = t end
-  end
-  return found
-end
-
-local function resume()
-  if not files.look(path_of "checkpoint.safetensors") then return end
-  local tensors, metadata = assert(safetensors.load(path_of "checkpoint.safetensors"))
-  local state = assert(json.decode(metadata.state))
-  net:load_state(without_prefix("net.", tensors))
-  optimizer:load_state(without_prefix("optimizer.", tensors), state.optimizer)
-  ema:load_state(without_prefix("ema.", tensors))
-  step = state.step
-  print(("going on after step %d"):format(step))
-end
-
---- Rises at first, then falls along half a cosine.
-local function rate_at(n)
-  if n < WARM_UP then return options.lr * (n + 1) / WARM_UP end
-  return options.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * math.min(1, n / options.steps))) / 2)
-end
+local run = {
+  net = net, optimizer = optim.AdamW(net:parameters(), { lr = options.lr, weight_decay = 1e-3 }),
+  ema = optim.ema(net:parameters(), DECAY), step = 0,
+}
 
 local function train_step(parts, sums)
   local _open <close> = tensor.scope()
-  local x, faces = batch_of(parts, SEED, step * BATCH, BATCH)
+  local x, faces = batch_of(parts, SEED, run.step * BATCH, BATCH)
   local total, boxes, points = total_loss(net(x), faces)
   local value = total:item()
-  if value ~= value then error(("the loss is no number at step %d"):format(step)) end
-  optimizer:zero_grad()
+  if value ~= value then error(("the loss is no number at step %d"):format(run.step)) end
+  run.optimizer:zero_grad()
   total:backward()
   optim.clip_grad_norm(net:parameters(), 5)
-  optimizer.lr = rate_at(step)
-  optimizer:step()
-  ema:update()
-  step = step + 1
+  run.optimizer.lr = keep.rate(options.lr, run.step, options.steps)
+  run.optimizer:step()
+  run.ema.decay = math.min(DECAY, (1 + run.step) / (10 + run.step)) -- the first weights are soon forgotten
+  run.ema:update()
+  run.step = run.step + 1
   sums.loss, sums.boxes, sums.points, sums.count = sums.loss + value, sums.boxes + boxes, sums.points + points, sums.count + 1
 end
 
@@ -272,31 +236,30 @@ local function evaluate(parts)
 end
 
 local function report(sums, seconds, score)
-  local text = ("step %d  loss %.3f  boxes %.3f  points %.4f  |  found %.1f %% %.1f %% %.1f %% at 0.01, 0.1, 1 false boxes "
-    .. "a scene, points off %.3f  |  %.1f scenes/s"):format(step, sums.loss / sums.count, sums.boxes / sums.count,
+  keep.log(path_of "log.txt", ("step %d  loss %.3f  boxes %.3f  points %.4f  |  found %.1f %% %.1f %% %.1f %% at 0.01, 0.1, 1 "
+    .. "false boxes a scene, points off %.3f  |  %.1f scenes/s"):format(run.step, sums.loss / sums.count, sums.boxes / sums.count,
     sums.points / sums.count, 100 * score.recall[0.01], 100 * score.recall[0.1], 100 * score.recall[1], score.points,
-    sums.count * BATCH / seconds)
-  print(text)
-  io.stdout:flush()
-  local log = assert(io.open(path_of "log.txt", "a"))
-  log:write(os.date "%Y-%m-%d %H:%M  ", text, "\n")
-  log:close()
+    sums.count * BATCH / seconds))
 end
 
 os.execute(("mkdir -p '%s'"):format(options.run))
-local parts = scenes.read { faces68 = options.faces68, fer2013 = options.fer2013, most = options.photographs }
-local held_out = scenes.read { faces68 = options.faces68, fer2013 = options.fer2013, held_out = true, most = options.photographs }
+local function read(held_out)
+  return scenes.read {
+    faces68 = options.faces68, fer2013 = options.fer2013, held_out = held_out, most = options.photographs,
+  }
+end
+local parts, held_out = read(false), read(true)
 print(("%d parameters; %d photographs, %d held out"):format(net:num_parameters(), #parts.photographs, #held_out.photographs))
-resume()
-while step < options.steps do
+keep.resume(path_of "checkpoint.safetensors", run)
+while run.step < options.steps do
   local sums, started = { loss = 0, boxes = 0, points = 0, count = 0 }, os.time()
-  repeat train_step(parts, sums) until step % options.epoch == 0 or step >= options.steps
+  repeat train_step(parts, sums) until run.step % options.epoch == 0 or run.step >= options.steps
   local seconds = math.max(1, os.time() - started)
-  ema:swap()
+  run.ema:swap()
   local score = evaluate(held_out)
   assert(detector.save(net, path_of "detector.safetensors",
-    { steps = step, recall = score.recall[0.1], threshold = score.threshold[0.1], points = score.points }))
-  ema:swap()
-  save_checkpoint()
+    { steps = run.step, recall = score.recall[0.1], threshold = score.threshold[0.1], points = score.points }))
+  run.ema:swap()
+  keep.save(path_of "checkpoint.safetensors", run)
   report(sums, seconds, score)
 end

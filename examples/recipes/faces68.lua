@@ -3,42 +3,17 @@
 
 local feral = require "feral"
 local csv, image = feral.csv, feral.image
+local landmarks = require "feral.vision.landmarks"
 
 local faces68 = { POINTS = 68 }
 
-local EYES = { { 37, 42 }, { 43, 48 } } -- first and last point of each, the one on the picture's left first
-local NOSE_TIP, MOUTH_LEFT, MOUTH_RIGHT = 31, 49, 55
 local BROWS = { 18, 27 }
 local FOREHEAD = 0.66 -- it ends so far above the brows, in distances from eyes to mouth
 local EARS = 0.03     -- the part of the points' width that a box leaves out on each side, as WIDER FACE's do
 
---- The point with which each changes places in a mirrored picture.
-faces68.mirrored = {}
-for _, span in ipairs { { 1, 17 }, { 18, 27 }, { 32, 36 }, { 49, 55 }, { 56, 60 }, { 61, 65 }, { 66, 68 } } do
-  for i = span[1], span[2] do faces68.mirrored[i] = span[1] + span[2] - i end
-end
-for i = 28, 31 do faces68.mirrored[i] = i end
-for i, j in pairs { [37] = 46, [38] = 45, [39] = 44, [40] = 43, [41] = 48, [42] = 47 } do
-  faces68.mirrored[i], faces68.mirrored[j] = j, i
-end
-
-local function mean(points, first, last)
-  local x, y = 0, 0
-  for i = first, last do x, y = x + points[i][1], y + points[i][2] end
-  return { x / (last - first + 1), y / (last - first + 1) }
-end
-
---- The eyes' centres, the tip of the nose and the corners of the mouth, from the picture's left.
----@param points number[][]  68
----@return number[][]  5
-function faces68.five(points)
-  return { mean(points, table.unpack(EYES[1])), mean(points, table.unpack(EYES[2])), points[NOSE_TIP], points[MOUTH_LEFT],
-    points[MOUTH_RIGHT] }
-end
-
 --- All points, and some where the hair begins: what a face's box goes around.
 function faces68.outline(points)
-  local five, outline = faces68.five(points), table.move(points, 1, #points, 1, {})
+  local five, outline = landmarks.five(points), table.move(points, 1, #points, 1, {})
   local up_x = (five[1][1] + five[2][1] - five[4][1] - five[5][1]) / 2
   local up_y = (five[1][2] + five[2][2] - five[4][2] - five[5][2]) / 2
   for i = BROWS[1], BROWS[2] do

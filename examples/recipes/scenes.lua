@@ -7,7 +7,7 @@
 local feral = require "feral"
 local tensor, image, face, steps, data = feral.tensor, feral.image, feral.face, feral.steps, feral.data
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
-local detector = require "feral.vision.detector"
+local detector, landmarks = require "feral.vision.detector", require "feral.vision.landmarks"
 local faces68 = dofile(here .. "/faces68.lua")
 
 local scenes = {}
@@ -36,7 +36,7 @@ local function read_photographs(dir, options)
   local photographs = assert(faces68.read(dir, options))
   for _, p in ipairs(photographs) do
     p.levels, p.outline = pyramid(p.image), faces68.outline(p.points)
-    p.box, p.five, p.image = faces68.face_box(p.outline), faces68.five(p.points), nil
+    p.box, p.five, p.image = faces68.face_box(p.outline), landmarks.five(p.points), nil
   end
   return photographs
 end
@@ -132,7 +132,8 @@ local function lay_background(canvas, parts, dice)
   local feather = dice:chance(0.5) and 0 or dice:between(0, 0.3)
   for _ = 1, dice:pick { 0, 2, 4, 8, 12 } do
     local w, h = width * dice:between(0.15, 0.7), height * dice:between(0.15, 0.7)
-    fill(canvas, tile(parts, dice), dice:between(-w / 2, width - w / 2), dice:between(-h / 2, height - h / 2), w, h, dice, feather)
+    local left, top = dice:between(-w / 2, width - w / 2), dice:between(-h / 2, height - h / 2)
+    fill(canvas, tile(parts, dice), left, top, w, h, dice, feather)
   end
 end
 
@@ -403,7 +404,7 @@ local function judge(found, faces, least, sum)
         sum.points, sum.with_points = sum.points + points_off(box, f), sum.with_points + 1
       end
     end
-    if right or not on_ignored then sum.found[#sum.found + 1] = { score = box.score, right = right, size = right and f.box[3] } end
+    if right or not on_ignored then sum.found[#sum.found + 1] = { score = box.score, right = right } end
   end
 end
 
@@ -411,7 +412,7 @@ end
 ---@param results table[]  each {found = faces with box and score, faces = those of the scene}
 ---@param options {overlap: number, rates: number[]}|nil  intersection over union from which a box is right (0.5); false boxes a
 ---  scene at which recall is read off (0.01, 0.1, 1)
----@return table  {recall = by rate, threshold = by rate, points = mean error of points in widths of the face, faces = their number}
+---@return table  {recall and threshold of score by rate, points = mean error of points in widths of the face, faces = their number}
 function scenes.score(results, options)
   local rates = options and options.rates or { 0.01, 0.1, 1 }
   local sum = { found = {}, points = 0, with_points = 0, faces = 0 }
