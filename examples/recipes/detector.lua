@@ -3,8 +3,8 @@
 --   ./feral examples/recipes/detector.lua FACES68 [--fer2013 DIR] [--run runs/detector] [--steps 60000] [--save FILE]
 --
 -- FACES68 holds points.csv and images/ (faces68.lua). The state is kept in the run's folder; the same command goes on from it
--- after a stop of any kind. After each epoch one line says how many faces of held-out persons are found at 0.01, 0.1 and 1 false boxes
--- a scene, and runs/detector/look.png shows some.
+-- after a stop of any kind. After each epoch one line says how many faces of held-out persons are found at 0.01, 0.1 and 1 false
+-- boxes a scene, and runs/detector/look.png shows some.
 
 local feral = require "feral"
 local detector = require "feral.vision.detector"
@@ -20,6 +20,7 @@ local options = feral.args.read(arg, {
     { "fer2013", value = "DIR", about = "small faces" },
     { "run", value = "DIR", default = "runs/detector", about = "where checkpoint, log and model go" },
     { "steps", value = "N", type = "integer", least = 1, default = 60000, about = "of training" },
+    { "until", value = "N", type = "integer", least = 1, about = "stop here and go on another time" },
     { "epoch", value = "N", type = "integer", least = 1, default = 1000, about = "steps between two looks at held-out scenes" },
     { "batch", value = "N", type = "integer", least = 1, default = 16, about = "scenes a step" },
     { "size", value = "N", type = "integer", least = 64, default = 256, about = "side of a scene, a multiple of 32" },
@@ -251,9 +252,10 @@ end
 local parts, held_out = read(false), read(true)
 print(("%d parameters; %d photographs, %d held out"):format(net:num_parameters(), #parts.photographs, #held_out.photographs))
 keep.resume(path_of "checkpoint.safetensors", run)
-while run.step < options.steps do
+local last = math.min(options["until"] or options.steps, options.steps)
+while run.step < last do
   local sums, started = { loss = 0, boxes = 0, points = 0, count = 0 }, os.time()
-  repeat train_step(parts, sums) until run.step % options.epoch == 0 or run.step >= options.steps
+  repeat train_step(parts, sums) until run.step % options.epoch == 0 or run.step >= last
   local seconds = math.max(1, os.time() - started)
   run.ema:swap()
   local score = evaluate(held_out)

@@ -19,6 +19,7 @@ local options = feral.args.read(arg, {
   options = {
     { "run", value = "DIR", default = "runs/landmarks", about = "where checkpoint, log and model go" },
     { "steps", value = "N", type = "integer", least = 1, default = 40000, about = "of training" },
+    { "until", value = "N", type = "integer", least = 1, about = "stop here and go on another time" },
     { "epoch", value = "N", type = "integer", least = 1, default = 500, about = "steps between two looks at persons held out" },
     { "batch", value = "N", type = "integer", least = 2, default = 32, about = "faces a step" },
     { "lr", value = "X", type = "number", default = 2e-3, about = "largest learning rate" },
@@ -27,7 +28,8 @@ local options = feral.args.read(arg, {
 })
 local SIZE, BATCH, SEED = landmarks.SIZE, options.batch, 1
 local WIDE = 104 -- side of the pictures that are varied: room to turn them and still show the face's surroundings
-local DECAY = 0.999
+local DECAY = 0.999 -- of the averaged weights, which are those that are tested and saved
+local ROWS, COLUMNS, SHOWN = 4, 8, 200 -- of the sheet; pixels a face
 
 local variation = steps.list {
   steps.rotate(25), steps.zoom(0.16), steps.shift(0.06), steps.shear(0.1), steps.mirror(0.5), steps.crop(SIZE),
@@ -91,22 +93,26 @@ local function draw_points(picture, points)
   end
 end
 
+--- A face with its points, in cell number k of the sheet.
+local function show(sheet, k, picture, points)
+  local scale, placed = SHOWN / math.max(picture:size(2), picture:size(3)), {}
+  local h, w = math.floor(picture:size(2) * scale), math.floor(picture:size(3) * scale)
+  for i, p in ipairs(points) do placed[i] = { p[1] * scale, p[2] * scale } end
+  picture = image.resize(picture, h, w)
+  draw_points(picture, placed)
+  sheet:narrow(2, (k - 1) // COLUMNS * SHOWN + 1, h):narrow(3, (k - 1) % COLUMNS * SHOWN + 1, w):copy_(picture)
+end
+
 --- Mean and median of the errors on faces held out, found as in use, and a sheet of some.
 local function evaluate(net, faces)
-  local sheet, off, sum = tensor.zeros(3, 4 * 200, 8 * 200, "u8"), {}, 0
+  local sheet, off, sum = tensor.zeros(3, ROWS * SHOWN, COLUMNS * SHOWN, "u8"), {}, 0
+  local stride = math.max(1, #faces // (ROWS * COLUMNS))
   landmarks.forget(net)
   for n, f in ipairs(faces) do
     local points = landmarks.find(net, f.image, f.found)
     off[n] = landmarks.error(points, f.points)
     sum = sum + off[n]
-    if n % (#faces // 32) == 0 and n // (#faces // 32) <= 32 then
-      local k, scale = n // (#faces // 32) - 1, 200 / math.max(f.image:size(2), f.image:size(3))
-      local h, w = math.floor(f.image:size(2) * scale), math.floor(f.image:size(3) * scale)
-      local picture, placed = image.resize(f.image, h, w), {}
-      for i, p in ipairs(points) do placed[i] = { p[1] * scale, p[2] * scale } end
-      draw_points(picture, placed)
-      sheet:narrow(2, k // 8 * 200 + 1, h):narrow(3, k % 8 * 200 + 1, w):copy_(picture)
-    end
+    if n % stride == 0 and n // stride <= ROWS * COLUMNS then show(sheet, n // stride, f.image, points) end
   end
   assert(image.save(options.run .. "/look.png", sheet))
   table.sort(off)
@@ -143,9 +149,10 @@ os.execute(("mkdir -p '%s'"):format(options.run))
 local faces, held_out = read_faces(false), read_faces(true)
 print(("%d parameters; %d faces, %d held out"):format(net:num_parameters(), #faces, #held_out))
 keep.resume(options.run .. "/checkpoint.safetensors", run)
-while run.step < options.steps do
+local last = math.min(options["until"] or options.steps, options.steps)
+while run.step < last do
   local sums, started = { loss = 0, count = 0 }, os.time()
-  repeat train_step(faces, sums) until run.step % options.epoch == 0 or run.step >= options.steps
+  repeat train_step(faces, sums) until run.step % options.epoch == 0 or run.step >= last
   local seconds = math.max(1, os.time() - started)
   run.ema:swap()
   local mean, median = evaluate(net, held_out)

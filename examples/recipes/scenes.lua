@@ -412,7 +412,7 @@ end
 ---@param results table[]  each {found = faces with box and score, faces = those of the scene}
 ---@param options {overlap: number, rates: number[]}|nil  intersection over union from which a box is right (0.5); false boxes a
 ---  scene at which recall is read off (0.01, 0.1, 1)
----@return table  {recall and threshold of score by rate, points = mean error of points in widths of the face, faces = their number}
+---@return table  {recall, threshold: by rate, points: their mean error in widths of the face, faces: their number}
 function scenes.score(results, options)
   local rates = options and options.rates or { 0.01, 0.1, 1 }
   local sum = { found = {}, points = 0, with_points = 0, faces = 0 }

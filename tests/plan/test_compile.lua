@@ -140,6 +140,24 @@ function T.test_batch_norms_activations_and_sums_cost_no_step()
   lu.assertEquals(steps(nn.Dropout(), 3), "map")
 end
 
+--- Several images from one network, of different sizes, as one sequence of pixels.
+function T.test_a_pyramid_joins_its_images()
+  local Pyramid = nn.class "PlanPyramid"
+  function Pyramid:init(c, scale)
+    self:add_child("fine", nn.Conv2d(c, 5, 3, { padding = 1 }))
+    self:add_child("coarse", nn.Sequential(nn.AvgPool2d(scale), nn.Conv2d(c, 5, 1)))
+    self:add_child("up", nn.Upsample(scale))
+    self:add_child("pixels", nn.Pixels())
+  end
+  function Pyramid:forward(x)
+    local coarse = self.coarse(x)
+    return self.pixels(self.fine(x) + self.up(coarse), coarse)
+  end
+  for scale = 1, 3 do compare(Pyramid(3, scale), { 3, 6, 6 * scale }, { 1, 2, 5 }) end
+  compare(nn.Upsample(2), { 20, 3, 2 }, { 1, 4 })
+  compare(nn.Sequential(nn.ReLU(), nn.Pixels()), { 4, 3, 2 }, { 1, 4 })
+end
+
 --- Behind a convolution of one filter it looks as if its features were channels.
 function T.test_a_batch_norm_of_flattened_features_is_no_part_of_the_convolution()
   local net = nn.Sequential(nn.Conv2d(2, 1, 3), nn.Flatten(), nn.BatchNorm(12), nn.Linear(12, 3))

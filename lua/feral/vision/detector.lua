@@ -34,16 +34,19 @@ local MEAN, STD = 0.5, 0.25 -- of pixels, as the network sees them
 
 ---- The network ----
 
---- Pointwise, then depthwise: the grid stays, or has half the cells a side.
+--- Pointwise, then depthwise.
 local function unit(from, to)
-  return nn.Sequential(nn.Conv2d(from, to, 1), nn.DepthwiseConv2d(to, 3, { padding = 1, bias = false }), nn.BatchNorm(to), nn.ReLU())
+  return nn.Sequential(nn.Conv2d(from, to, 1), nn.DepthwiseConv2d(to, 3, { padding = 1, bias = false }), nn.BatchNorm(to),
+    nn.ReLU())
 end
 
+--- To half as many cells a side.
 local function down(from, to)
   return nn.Sequential(nn.DepthwiseConv2d(from, 3, { stride = 2, padding = 1 }), nn.Conv2d(from, to, 1, { bias = false }),
     nn.BatchNorm(to), nn.ReLU())
 end
 
+--- The same by a whole convolution, where channels are few.
 local function dense(from, to)
   return nn.Sequential(nn.Conv2d(from, to, 3, { stride = 2, padding = 1, bias = false }), nn.BatchNorm(to), nn.ReLU())
 end
@@ -185,7 +188,8 @@ end
 
 local function rounded_up(n) return (n + LARGEST - 1) // LARGEST * LARGEST end
 
---- The picture with its longest side at most so many pixels, on a canvas of a size that the network takes; and what it was scaled by.
+--- The picture with its longest side at most so many pixels, on a canvas of a size that the network takes; and what it was
+--- scaled by.
 local function fitted(t, longest)
   local h, w = t:size(2), t:size(3)
   local scale = math.min(1, longest / math.max(h, w))

@@ -1,11 +1,12 @@
 --- landmarks.lua: 68 points on a face, and what follows from them: the head's pose, an upright picture of the face.
 ---
+---     local net = assert(landmarks.load("models/landmarks.safetensors"))
 ---     local points = landmarks.find(net, photo, face)          -- face from detector.detect
 ---     local pose = landmarks.pose(points)                      -- yaw, pitch, roll in degrees
 ---     local upright = landmarks.align(photo, landmarks.five(points), 112)
 ---
---- The points stand in the order of 300-W (Sagonas et al. 2013): 1-17 jaw from the picture's left, 18-27 brows, 28-36 nose, 37-42 and
---- 43-48 eyes, 49-60 outer and 61-68 inner lips.
+--- The points stand in the order of 300-W (Sagonas et al. 2013): 1-17 jaw from the picture's left, 18-27 brows, 28-36 nose,
+--- 37-42 and 43-48 eyes, 49-60 outer and 61-68 inner lips.
 
 local core = require "feral.core.tensor"
 local create = require "feral.core.create"
@@ -72,8 +73,8 @@ local function down(from, to)
     nn.Conv2d(from, to, 1, { bias = false }), nn.BatchNorm(to), nn.ReLU())
 end
 
---- A network with fresh weights: N x 1 x 64 x 64, from landmarks.batch, to N x 136: x and y of each point from the picture's middle, in
---- sides of the picture.
+--- A network with fresh weights: N x 1 x 64 x 64, from landmarks.batch, to N x 136: x and y of each point from the picture's
+--- middle, in sides of the picture.
 ---@return Module
 function landmarks.new()
   return nn.Sequential(
@@ -93,8 +94,8 @@ end
 
 ---- Pictures of one face ----
 
---- The square of a picture with its middle at (x, y), turned by 'angle' radians, as size x size pixels; and the map from the result
---- to the picture. What lies outside of it goes on with its border.
+--- The square of a picture with its middle at (x, y), turned by 'angle' radians, as size x size pixels; and the map from the
+--- result to the picture. What lies outside of it goes on with its border.
 local function square(t, x, y, side, angle, size)
   local reach = side * (math.abs(math.cos(angle)) + math.abs(math.sin(angle))) / 2 + 2
   local left = math.max(0, math.min(t:size(3) - 1, math.floor(x - reach)))
@@ -184,13 +185,14 @@ end
 ---- Pose ----
 
 -- Where points of a head lie, in millimetres from between the eyes' outer corners: to the picture's right, down, and towards
--- the camera. A grown head's usual measures; the lips and the jaw, which move most, are left out but for the corners and the chin.
-local HEAD = {
+-- the camera. A grown head's usual measures; lips and jaw, which move most, are left out but for corners and chin.
+landmarks.head = {
   [9] = { 0, 113, 12 }, [18] = { -54, -17, -4 }, [22] = { -12, -21, 18 }, [23] = { 12, -21, 18 }, [27] = { 54, -17, -4 },
   [28] = { 0, 0, 20 }, [31] = { 0, 40, 42 }, [32] = { -16, 47, 20 }, [34] = { 0, 49, 28 }, [36] = { 16, 47, 20 },
-  [37] = { -45, 0, 0 }, [40] = { -16, 2, 8 }, [43] = { 16, 2, 8 }, [46] = { 45, 0, 0 }, [49] = { -25, 73, 14 }, [55] = { 25, 73, 14 },
+  [37] = { -45, 0, 0 }, [40] = { -16, 2, 8 }, [43] = { 16, 2, 8 }, [46] = { 45, 0, 0 }, [49] = { -25, 73, 14 },
+  [55] = { 25, 73, 14 },
 }
-local HEAD_POINTS = { 9, 18, 22, 23, 27, 28, 31, 32, 34, 36, 37, 40, 43, 46, 49, 55 }
+local HEAD, HEAD_POINTS = landmarks.head, { 9, 18, 22, 23, 27, 28, 31, 32, 34, 36, 37, 40, 43, 46, 49, 55 }
 
 --- Solves the symmetric 3 x 3 system m x = v by Cramer's rule.
 local function solve(m, v)
@@ -223,8 +225,8 @@ local function norm(v) return math.sqrt(v[1] ^ 2 + v[2] ^ 2 + v[3] ^ 2) end
 
 --- How the head is turned, from the points of a face, as if seen from far away.
 ---@param points number[][]  68
----@return {yaw: number, pitch: number, roll: number}  degrees: yaw is positive where the face looks to the picture's right, pitch where it
----  looks up, roll where it leans against the clock; for faces up to profile
+---@return {yaw: number, pitch: number, roll: number}  degrees: yaw is positive where the face looks to the picture's right, pitch
+---  where it looks up, roll where it leans against the clock; for faces up to profile
 function landmarks.pose(points)
   check_points("landmarks.pose", points, landmarks.POINTS)
   local x, y = projection(points)
@@ -232,13 +234,13 @@ function landmarks.pose(points)
   for k = 1, 3 do x[k], y[k] = x[k] / size_x, y[k] / size_y end
   -- the nearest pair at right angles: half of what is missing comes from each
   local slant = (x[1] * y[1] + x[2] * y[2] + x[3] * y[3]) / 2
-  local right_x, right_y = x[1] - slant * y[1], y[1] - slant * x[1] -- where the head's right goes in the picture
+  local down_x, down_y = x[2] - slant * y[2], y[2] - slant * x[2] -- where the head's chin goes in the picture
   local ahead_x, ahead_y = x[3] - slant * y[3], y[3] - slant * x[3] -- and where it looks
-  local ahead_z = math.sqrt(math.max(0, 1 - ahead_x ^ 2 - ahead_y ^ 2))
-  return {
-    yaw = math.deg(math.atan(ahead_x, ahead_z)), pitch = math.deg(math.asin(math.max(-1, math.min(1, -ahead_y)))),
-    roll = math.deg(math.atan(-right_y, right_x)),
-  }
+  local roll = math.atan(down_x, down_y)
+  ahead_x, ahead_y = ahead_x * math.cos(roll) - ahead_y * math.sin(roll), ahead_x * math.sin(roll) + ahead_y * math.cos(roll)
+  local yaw = math.asin(math.max(-1, math.min(1, ahead_x)))
+  local pitch = math.atan(-ahead_y, math.max(1e-6, math.cos(yaw)) * math.sqrt(down_x ^ 2 + down_y ^ 2))
+  return { yaw = math.deg(yaw), pitch = math.deg(pitch), roll = math.deg(roll) }
 end
 
 ---- Alignment ----
