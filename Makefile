@@ -139,7 +139,7 @@ else
 endif
 peers:  ## get the runtimes that PEER=1 compares with, into runs/peers
 	python3 -m venv runs/peers
-	runs/peers/bin/pip install -q openvino onnxruntime numpy
+	runs/peers/bin/pip install -q openvino onnxruntime numpy "opencv-python-headless<5"
 
 lint:  ## clang-format, clang-tidy, cppcheck, luacheck (make dev-deps installs them)
 	clang-format --dry-run -Werror $(shell find src -name '*.[ch]')
