@@ -255,7 +255,10 @@ keep.resume(path_of "checkpoint.safetensors", run)
 local last = math.min(options["until"] or options.steps, options.steps)
 while run.step < last do
   local sums, started = { loss = 0, boxes = 0, points = 0, count = 0 }, os.time()
-  repeat train_step(parts, sums) until run.step % options.epoch == 0 or run.step >= last
+  repeat
+    train_step(parts, sums)
+    keep.heed_signals(options.run .. "/checkpoint.safetensors", run)
+  until run.step % options.epoch == 0 or run.step >= last
   local seconds = math.max(1, os.time() - started)
   run.ema:swap()
   local score = evaluate(held_out)

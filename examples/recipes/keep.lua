@@ -1,6 +1,7 @@
 -- The state of a recipe's run in a file, so that the same command goes on from it after a stop of any kind.
 
 local feral = require "feral"
+local signals = require "feral.core.signals"
 local files, safetensors, json = feral.files, feral.safetensors, feral.json
 
 local keep = {}
@@ -36,6 +37,14 @@ function keep.resume(path, run)
   run.ema:load_state(with_prefix("ema.", tensors))
   run.step = state.step
   print(("going on after step %d"):format(run.step))
+end
+
+--- Ends the run where a signal has asked for it, once its state is in the file.
+function keep.heed_signals(path, run)
+  local signal = signals.pending()
+  if not signal then return end
+  keep.save(path, run)
+  signals.stop(signal, ("stopped after step %d; the same command goes on from there"):format(run.step))
 end
 
 --- The learning rate at a step: it rises at first, then falls along half a cosine.

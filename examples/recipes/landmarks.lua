@@ -152,7 +152,10 @@ keep.resume(options.run .. "/checkpoint.safetensors", run)
 local last = math.min(options["until"] or options.steps, options.steps)
 while run.step < last do
   local sums, started = { loss = 0, count = 0 }, os.time()
-  repeat train_step(faces, sums) until run.step % options.epoch == 0 or run.step >= last
+  repeat
+    train_step(faces, sums)
+    keep.heed_signals(options.run .. "/checkpoint.safetensors", run)
+  until run.step % options.epoch == 0 or run.step >= last
   local seconds = math.max(1, os.time() - started)
   run.ema:swap()
   local mean, median = evaluate(net, held_out)

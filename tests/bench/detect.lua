@@ -3,8 +3,8 @@
 --   ./feral tests/bench/detect.lua FACES68 [--fer2013 DIR] [--model FILE] [--scenes 200] [--peers DIR] [--runtimes PYTHON]
 --
 -- DIR holds peer_detect.py, which runs YuNet (Wu, Peng and Yu 2023) in ONNX Runtime and OpenCV's Haar cascade; what cannot be
--- run is left out. Scenes have faces of 16 to 400 pixels. Prints recall at 0.01, 0.1 and 1 false boxes a scene, recall by the faces'
--- width at 0.1, how far the five points are off, in widths of the face, and milliseconds a picture.
+-- run is left out. Scenes have faces of 16 to 400 pixels. Prints recall at 0.01, 0.1 and 1 false boxes a scene, recall by the
+-- faces' width at 0.1, how far the five points are off, in widths of the face, and milliseconds a picture.
 
 local feral = require "feral"
 local detector = require "feral.vision.detector"
