@@ -252,6 +252,7 @@ end
 local parts, held_out = read(false), read(true)
 print(("%d parameters; %d photographs, %d held out"):format(net:num_parameters(), #parts.photographs, #held_out.photographs))
 keep.resume(path_of "checkpoint.safetensors", run)
+local _held <close> = keep.hold_signals()
 local last = math.min(options["until"] or options.steps, options.steps)
 while run.step < last do
   local sums, started = { loss = 0, boxes = 0, points = 0, count = 0 }, os.time()

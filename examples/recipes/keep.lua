@@ -39,6 +39,9 @@ function keep.resume(path, run)
   print(("going on after step %d"):format(run.step))
 end
 
+--- From here on a first Ctrl-C or SIGTERM only asks for the end: local _held <close> = keep.hold_signals().
+function keep.hold_signals() return signals.hold() end
+
 --- Ends the run where a signal has asked for it, once its state is in the file.
 function keep.heed_signals(path, run)
   local signal = signals.pending()

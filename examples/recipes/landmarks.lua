@@ -149,6 +149,7 @@ os.execute(("mkdir -p '%s'"):format(options.run))
 local faces, held_out = read_faces(false), read_faces(true)
 print(("%d parameters; %d faces, %d held out"):format(net:num_parameters(), #faces, #held_out))
 keep.resume(options.run .. "/checkpoint.safetensors", run)
+local _held <close> = keep.hold_signals()
 local last = math.min(options["until"] or options.steps, options.steps)
 while run.step < last do
   local sums, started = { loss = 0, count = 0 }, os.time()
