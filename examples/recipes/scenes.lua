@@ -14,6 +14,7 @@ local scenes = {}
 
 local LEAST_SEEN = 0.5 -- part of a face that must be inside the picture for it to count as one
 local LEAST_SIZE = 9   -- pixels; smaller ones are neither asked for nor refused
+local DRAWN_BOX = { 0.23, 0.19, 0.54, 0.69 } -- the same in drawn faces of usual size and place
 local FER_BOX = { 0.10, 0.02, 0.81, 0.98 } -- where the face is in FER2013's pictures: x, y, width, height of the whole
 
 ---- The parts ----
@@ -46,11 +47,12 @@ local Parts = {}
 Parts.__index = Parts
 
 --- Reads what scenes are made of.
----@param options {faces68: string, fer2013: string|nil, held_out: boolean, most: integer|nil}  two folders; held_out: persons and
----  pictures that training does not see; most: of photographs
+---@param options {faces68: string, fer2013: string|nil, held_out: boolean, most: integer|nil, drawn: number|nil}  two folders;
+---  held_out: persons and pictures that training does not see; most: of photographs; drawn: part of the faces that are drawn (0.05)
 ---@return Parts
 function scenes.read(options)
-  local parts = { photographs = read_photographs(options.faces68, { held_out = options.held_out, most = options.most }) }
+  local photographs = read_photographs(options.faces68, { held_out = options.held_out, most = options.most })
+  local parts = { photographs = photographs, drawn = options.drawn or 0.05 }
   if options.fer2013 then
     local sets = assert(data.fer2013(options.fer2013))
     parts.small = (options.held_out and sets.test or sets.train).images
@@ -232,13 +234,12 @@ local function corners(box)
   return points
 end
 
---- One of FER2013's faces; where its eyes and mouth are is not known.
-local function lay_small(canvas, parts, dice, x, y, size)
-  local t = parts.small[1 + math.floor(dice:between(0, parts.small:size(1)))]
+--- A gray picture of one face, whose eyes and mouth are not known: 'part' says where the face is, in sides of the picture.
+local function lay_gray(canvas, t, part, dice, x, y, size)
   local side = t:size(3)
-  local box = { FER_BOX[1] * side, FER_BOX[2] * side, FER_BOX[3] * side, FER_BOX[4] * side }
+  local box = { part[1] * side, part[2] * side, part[3] * side, part[4] * side }
   local scale, degrees, mirror = size / box[3], dice:around(0, 30), dice:chance(0.5)
-  local map = placing(side / 2, side / 2, x, y, scale, degrees, mirror)
+  local map = placing(box[1] + box[3] / 2, box[2] + box[4] / 2, x, y, scale, degrees, mirror)
   local marks = mark(map, corners(box), nil, mirror)
   local levels = { t, scale < 0.6 and halved(t) or nil }
   local source = level_for(levels, scale)
@@ -249,6 +250,21 @@ local function lay_small(canvas, parts, dice, x, y, size)
     gain = { all * tint[1], all * tint[2], all * tint[3] }, offset = dice:around(0, 20),
   })
   return marks
+end
+
+--- One of FER2013's faces.
+local function lay_small(canvas, parts, dice, x, y, size)
+  local t = parts.small[1 + math.floor(dice:between(0, parts.small:size(1)))]
+  return lay_gray(canvas, t, FER_BOX, dice, x, y, size)
+end
+
+--- A drawn face, seen nearly from the front.
+local function lay_drawn(canvas, _, dice, x, y, size)
+  local look = face.random_look(dice)
+  look.roll, look.shift_x, look.shift_y, look.scale, look.yaw = 0, 0, 0, 1, dice:around(0, 0.2)
+  local side = math.floor(math.max(32, math.min(160, 1.8 * size)))
+  local t = face.render(face.random_expression(dice, dice:pick(face.names), dice:between(0, 1)), look, side)
+  return lay_gray(canvas, t, DRAWN_BOX, dice, x, y, size)
 end
 
 --- A place where a face of this size with what is around it leaves the others to be seen; nil where none is found.
@@ -282,7 +298,8 @@ local function lay_face(canvas, parts, dice, faces, size)
   local x, y = find_room(canvas, faces, dice, size)
   if not x then return end
   local small = parts.small and size < 90 and dice:chance(0.35)
-  local marks = (small and lay_small or lay_photograph)(canvas, parts, dice, x, y, size, faces)
+  local lay = dice:chance(parts.drawn) and lay_drawn or small and lay_small or lay_photograph
+  local marks = lay(canvas, parts, dice, x, y, size, faces)
   faces[#faces + 1] = marks
 end
 

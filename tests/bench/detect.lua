@@ -34,7 +34,8 @@ local CLASSES = { { 16, 32 }, { 32, 64 }, { 64, 128 }, { 128, 1000 } }
 
 --- The scenes as files, since that is what the others read.
 local function write_scenes(dir)
-  local parts, list = scenes.read { faces68 = options.faces68, fer2013 = options.fer2013, held_out = true }, {}
+  local list = {}
+  local parts = scenes.read { faces68 = options.faces68, fer2013 = options.fer2013, held_out = true, drawn = 0 }
   for i = 1, options.scenes do
     local picture, faces = scenes.compose(parts, options.height, options.width, options.seed, i, { least = LEAST, most = MOST })
     for _, f in ipairs(faces) do f.ignore = f.ignore or f.box[3] < LEAST or nil end

@@ -137,7 +137,7 @@ end
 function T.test_wrong_arguments_are_named()
   local net = small_net()
   lu.assertStrContains(check.message(detector.detect, net, tensor.zeros(3, 8, 8)),
-    "detector.detect: a u8 image C x H x W expected, got f32 3x8x8")
+    "detector.detect: a u8 image C x H x W expected, got " .. (check.is_double and "f64" or "f32") .. " 3x8x8")
   lu.assertStrContains(check.message(net, tensor.zeros(1, 3, 40, 64)),
     "FaceDetector: input is 1x3x40x64, height and width must be multiples of 32")
 end

@@ -5,6 +5,8 @@ local image, tensor = feral.image, feral.tensor
 
 local T = {}
 
+local real = check.is_double and "f64" or "f32"
+
 local function held(i, n) return math.max(1, math.min(n, i)) end
 
 --- Column x and row y, from 0, of a channel, interpolated.
@@ -77,10 +79,10 @@ end
 function T.test_wrong_arguments_are_named()
   local target, source, map = tensor.zeros(3, 4, 4, "u8"), tensor.zeros(3, 2, 2, "u8"), { 1, 0, 0, 0, 1, 0 }
   local function says(text, ...) lu.assertStrContains(check.message(image.paste, ...), text) end
-  says("image.paste: the target must be u8 C x H x W, got f32 3x4x4", tensor.zeros(3, 4, 4), source, map)
+  says("image.paste: the target must be u8 C x H x W, got " .. real .. " 3x4x4", tensor.zeros(3, 4, 4), source, map)
   says("image.paste: the target must be a tensor, got string", "x", source, map)
   says("image.paste: the source must be u8 1 x H x W or 3 x H x W, got u8 2x2x2", target, tensor.zeros(2, 2, 2, "u8"), map)
-  says("image.paste: the source must be u8 1 x H x W or 3 x H x W, got f32 3x2x2", target, tensor.zeros(3, 2, 2), map)
+  says("image.paste: the source must be u8 1 x H x W or 3 x H x W, got " .. real .. " 3x2x2", target, tensor.zeros(3, 2, 2), map)
   says("image.paste: a map has six numbers", target, source, { 1, 2 })
   says("image.paste: the map takes the plane to a line", target, source, { 1, 2, 0, 2, 4, 0 })
   says("image.paste: number 3 of the map is not finite", target, source, { 1, 0, 0 / 0, 0, 1, 0 })
