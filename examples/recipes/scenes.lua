@@ -48,7 +48,7 @@ Parts.__index = Parts
 
 --- Reads what scenes are made of.
 ---@param options {faces68: string, fer2013: string|nil, held_out: boolean, most: integer|nil, drawn: number|nil}  two folders;
----  held_out: persons and pictures that training does not see; most: of photographs; drawn: part of the faces that are drawn (0.05)
+---  held_out: persons and pictures that training does not see; most: of photographs; drawn: this part of the faces is (0.05)
 ---@return Parts
 function scenes.read(options)
   local photographs = read_photographs(options.faces68, { held_out = options.held_out, most = options.most })

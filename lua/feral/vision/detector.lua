@@ -104,23 +104,31 @@ function detector.batch(t)
   return batch:dim() == 3 and view.unsqueeze(batch, 1) or batch
 end
 
---- The middles of all cells, in pixels from the picture's edge, and the pixels of a cell: lists in the network's order.
+--- How many cells there are for a picture.
 ---@param height integer
 ---@param width integer
----@return number[] x
----@return number[] y
----@return integer[] stride
-function detector.cells(height, width)
-  local xs, ys, strides = {}, {}, {}
+---@return integer
+function detector.count_cells(height, width)
+  local count = 0
+  for _, stride in ipairs(detector.strides) do count = count + (height // stride) * (width // stride) end
+  return count
+end
+
+--- A cell's middle, in pixels from the picture's edge, and the pixels of a cell.
+---@param number integer  from 1, in the network's order
+---@param height integer  of the picture
+---@param width integer
+---@return number x
+---@return number y
+---@return integer stride
+function detector.cell(number, height, width)
+  local at = number - 1
   for _, stride in ipairs(detector.strides) do
-    for row = 0, height // stride - 1 do
-      for column = 0, width // stride - 1 do
-        local i = #xs + 1
-        xs[i], ys[i], strides[i] = (column + 0.5) * stride, (row + 0.5) * stride, stride
-      end
-    end
+    local columns, rows = width // stride, height // stride
+    if at < rows * columns then return (at % columns + 0.5) * stride, (at // columns + 0.5) * stride, stride end
+    at = at - rows * columns
   end
-  return xs, ys, strides
+  errors.raise("detector.cell: there is no cell %d in %d x %d", number, height, width)
 end
 
 ---- From what it says to faces ----
@@ -172,15 +180,15 @@ local CANDIDATES = 500 -- of the best cells that are looked at
 ---@return table[]  {box = {x, y, w, h}, score, points = five {x, y}}, best first
 function detector.decode(output, height, width, options)
   local o = errors.check_options("detector.decode", options, { score = 0.5, overlap = 0.4, most = 100 })
-  local xs, ys, strides = detector.cells(height, width)
+  local cells = detector.count_cells(height, width)
   local open <close> = scope.scope() -- luacheck: ignore
-  local scores, places = ops.topk(ops.reshape(ops.narrow(output, 2, 1, 1), -1), math.min(CANDIDATES, #xs))
+  local scores, places = ops.topk(ops.reshape(ops.narrow(output, 2, 1, 1), -1), math.min(CANDIDATES, cells))
   scores = create.totable(scores)
   local rows, at = create.totable(ops.index_select(output, 1, places)), create.totable(places)
   local least, faces = -math.log(1 / o.score - 1), {}
   for i, row in ipairs(rows) do
     if scores[i] < least then break end
-    faces[i] = face_of(row, xs[at[i]], ys[at[i]], strides[at[i]])
+    faces[i] = face_of(row, detector.cell(at[i], height, width))
   end
   faces = detector.suppress(faces, o.overlap)
   return table.move(faces, 1, math.min(#faces, o.most), 1, {})
@@ -200,13 +208,17 @@ local function fitted(t, longest)
   return canvas, t:size(3) / w, t:size(2) / h
 end
 
-local plans = setmetatable({}, { __mode = "k" }) -- by network, then by size
+local SIZES = 16 -- of pictures for which a plan is kept
+local plans = setmetatable({}, { __mode = "k" }) -- by network: plans by size, and how many
 
 local function plan_for(net, x)
-  plans[net] = plans[net] or {}
-  local key = table.concat(x.shape, "x")
-  plans[net][key] = plans[net][key] or net:compile(x)
-  return plans[net][key]
+  local key, known = table.concat(x.shape, "x"), plans[net]
+  if not known or known.count >= SIZES and not known[key] then
+    known = { count = 0 }
+    plans[net] = known
+  end
+  if not known[key] then known[key], known.count = net:compile(x), known.count + 1 end
+  return known[key]
 end
 
 --- The faces in a picture.
