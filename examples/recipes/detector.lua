@@ -157,7 +157,7 @@ local function total_loss(output, batch)
   local boxes, overlap = box_loss(picked, target)
   local points = point_loss(picked, target)
   local found = score_loss(scores, rows, overlap, weights)
-  return found + boxes * 2 + points * 3, boxes:item(), points:item()
+  return found + boxes * 2 + points * 10, boxes:item(), points:item()
 end
 
 ---- Scenes ----
