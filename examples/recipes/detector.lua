@@ -7,7 +7,7 @@
 -- boxes a scene, and runs/detector/look.png shows some.
 
 local feral = require "feral"
-local detector = require "feral.vision.detector"
+local detector = feral.detector
 local tensor, image, optim, loss = feral.tensor, feral.image, feral.optim, feral.loss
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
 local scenes, keep = dofile(here .. "/scenes.lua"), dofile(here .. "/keep.lua")

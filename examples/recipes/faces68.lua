@@ -3,7 +3,7 @@
 
 local feral = require "feral"
 local csv, image = feral.csv, feral.image
-local landmarks = require "feral.vision.landmarks"
+local landmarks = feral.landmarks
 
 local faces68 = { POINTS = 68 }
 

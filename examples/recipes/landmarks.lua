@@ -7,7 +7,7 @@
 -- outer corners of the eyes (NME), and runs/landmarks/look.png shows some.
 
 local feral = require "feral"
-local landmarks = require "feral.vision.landmarks"
+local landmarks = feral.landmarks
 local tensor, image, optim, steps = feral.tensor, feral.image, feral.optim, feral.steps
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
 local faces68, keep = dofile(here .. "/faces68.lua"), dofile(here .. "/keep.lua")

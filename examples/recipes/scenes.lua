@@ -7,7 +7,7 @@
 local feral = require "feral"
 local tensor, image, face, steps, data = feral.tensor, feral.image, feral.face, feral.steps, feral.data
 local here = debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
-local detector, landmarks = require "feral.vision.detector", require "feral.vision.landmarks"
+local detector, landmarks = feral.detector, feral.landmarks
 local faces68 = dofile(here .. "/faces68.lua")
 
 local scenes = {}

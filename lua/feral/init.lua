@@ -10,11 +10,12 @@ feral.tensor = require "feral.tensor" -- at once: it gives tensors their methods
 --- What users may name as feral.<name>, and the module behind it: a name does not tell in which folder a module lies.
 local public = {
   args = "host.args", augment = "steps.augment", autograd = "tensor.autograd", compile = "plan.compile", csv = "formats.csv",
-  data = "data", face = "vision.face", feature = "learn.feature", files = "base.files", help = "host.help",
-  image = "vision.image", json = "formats.json", loss = "nn.loss", machine = "host.machine", metrics = "train.metrics",
-  model = "model", nets = "nn.nets", nn = "nn", npy = "formats.npy", ops = "tensor.ops", optim = "optim",
-  plot = "report.plot", preprocess = "steps.preprocess", profile = "nn.profile", random = "tensor.random",
-  safetensors = "formats.safetensors", steps = "steps", svm = "learn.svm", tensor = "tensor", train = "train",
+  data = "data", detector = "vision.detector", face = "vision.face", feature = "learn.feature", files = "base.files",
+  help = "host.help", image = "vision.image", json = "formats.json", landmarks = "vision.landmarks", loss = "nn.loss",
+  machine = "host.machine", metrics = "train.metrics", model = "model", nets = "nn.nets", nn = "nn", npy = "formats.npy",
+  ops = "tensor.ops", optim = "optim", plot = "report.plot", preprocess = "steps.preprocess", profile = "nn.profile",
+  random = "tensor.random", safetensors = "formats.safetensors", steps = "steps", svm = "learn.svm", tensor = "tensor",
+  train = "train",
 }
 
 --- The names of the public modules, sorted.

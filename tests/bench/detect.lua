@@ -7,7 +7,7 @@
 -- faces' width at 0.1, how far the five points are off, in widths of the face, and milliseconds a picture.
 
 local feral = require "feral"
-local detector = require "feral.vision.detector"
+local detector = feral.detector
 local scenes = dofile "examples/recipes/scenes.lua"
 local system = require "feral.core.system"
 local args, files, image = feral.args, feral.files, feral.image
