@@ -185,12 +185,13 @@ end
 ---- Pose ----
 
 -- Where points of a head lie, in millimetres from between the eyes' outer corners: to the picture's right, down, and towards
--- the camera. A grown head's usual measures; lips and jaw, which move most, are left out but for corners and chin.
+-- the camera. Width and height are means over faces seen from the front, depth is a grown head's usual; lips and jaw, which move
+-- most, are left out but for corners and chin.
 landmarks.head = {
-  [9] = { 0, 113, 12 }, [18] = { -54, -17, -4 }, [22] = { -12, -21, 18 }, [23] = { 12, -21, 18 }, [27] = { 54, -17, -4 },
-  [28] = { 0, 0, 20 }, [31] = { 0, 40, 42 }, [32] = { -16, 47, 20 }, [34] = { 0, 49, 28 }, [36] = { 16, 47, 20 },
-  [37] = { -45, 0, 0 }, [40] = { -16, 2, 8 }, [43] = { 16, 2, 8 }, [46] = { 45, 0, 0 }, [49] = { -25, 73, 14 },
-  [55] = { 25, 73, 14 },
+  [9] = { 0, 117, 12 }, [18] = { -59, -16, -4 }, [22] = { -19, -20, 18 }, [23] = { 19, -20, 18 }, [27] = { 59, -16, -4 },
+  [28] = { 0, 1, 20 }, [31] = { 0, 38, 42 }, [32] = { -13, 45, 22 }, [34] = { 0, 48, 28 }, [36] = { 13, 45, 22 },
+  [37] = { -45, 0, 0 }, [40] = { -20, 1, 8 }, [43] = { 20, 1, 8 }, [46] = { 45, 0, 0 }, [49] = { -26, 70, 14 },
+  [55] = { 26, 70, 14 },
 }
 local HEAD, HEAD_POINTS = landmarks.head, { 9, 18, 22, 23, 27, 28, 31, 32, 34, 36, 37, 40, 43, 46, 49, 55 }
 
