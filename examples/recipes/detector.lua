@@ -38,10 +38,14 @@ local SEED, HELD_OUT_SEED = 1, 2
 -- Widths of faces that each grid looks for; where two overlap both do.
 local RANGE = { [8] = { 0, 44 }, [16] = { 28, 110 }, [32] = { 70, math.huge } }
 
-local grids, cells = {}, 0
-for i, stride in ipairs(detector.strides) do
-  grids[i] = { stride = stride, side = SIZE // stride, first = cells }
-  cells = cells + grids[i].side ^ 2 // 1 | 0
+--- The grids of a scene of side x side pixels, and the number of all their cells.
+local function grids_of(side)
+  local grids, cells = {}, 0
+  for i, stride in ipairs(detector.strides) do
+    grids[i] = { stride = stride, side = side // stride, first = cells }
+    cells = cells + grids[i].side * grids[i].side
+  end
+  return grids, cells
 end
 
 --- Calls f(number of the cell, its middle) for the cells of a grid whose middles lie within a rectangle.
@@ -71,7 +75,7 @@ local function claim(claims, grid, face)
 end
 
 --- For one scene: the cells that answer for a face, with what they should say, and those that are asked nothing.
-local function assign(faces)
+local function assign(faces, grids)
   local claims, spared = {}, {}
   -- a smaller face takes a larger one's cell
   table.sort(faces, function(a, b) return a.box[3] * a.box[4] > b.box[3] * b.box[4] end)
@@ -91,11 +95,12 @@ end
 
 --- The same for a batch, as tensors: rows of the answering cells (from 1, over all scenes), what they should say (rows x 15:
 --- middle, size, 1 / width or 0 where points are not known, points), and a weight for each cell.
-local function targets_of(batch)
+local function targets_of(batch, side)
   local rows, targets, weights = {}, {}, {}
+  local grids, cells = grids_of(side)
   for i = 1, #batch * cells do weights[i] = 1 end
   for n, faces in ipairs(batch) do
-    local claims, spared = assign(faces)
+    local claims, spared = assign(faces, grids)
     for cell in pairs(spared) do weights[(n - 1) * cells + cell] = claims[cell] and 1 or 0 end
     for cell = 1, cells do
       if claims[cell] then rows[#rows + 1], targets[#targets + 1] = (n - 1) * cells + cell, claims[cell] end
@@ -148,9 +153,9 @@ local function score_loss(scores, rows, overlap, weights)
   return (loss.bce(scores, target, { logits = true, reduction = "none" }) * off):sum() / (rows and #rows or 1)
 end
 
-local function total_loss(output, batch)
+local function total_loss(output, batch, side)
   local said = output:reshape(-1, detector.outputs)
-  local rows, target, weights = targets_of(batch)
+  local rows, target, weights = targets_of(batch, side)
   local scores = said:narrow(2, 1, 1):reshape(-1)
   if not rows then return score_loss(scores, nil, nil, weights), 0, 0 end
   local picked = said:index_select(1, rows)
@@ -162,10 +167,10 @@ end
 
 ---- Scenes ----
 
-local function batch_of(parts, seed, first, count, most)
+local function batch_of(parts, seed, first, count, side)
   local pictures, faces = {}, {}
   for i = 1, count do
-    pictures[i], faces[i] = scenes.compose(parts, SIZE, SIZE, seed, first + i, most)
+    pictures[i], faces[i] = scenes.compose(parts, side, side, seed, first + i)
   end
   return detector.batch(tensor.stack(pictures)), faces, pictures
 end
@@ -183,8 +188,10 @@ local run = {
 
 local function train_step(parts, sums)
   local _open <close> = tensor.scope()
-  local x, faces = batch_of(parts, SEED, run.step * BATCH, BATCH)
-  local total, boxes, points = total_loss(net(x), faces)
+  -- each fourth step has fewer and larger scenes, for faces larger than the others can hold
+  local scale = run.step % 4 == 3 and BATCH >= 4 and 2 or 1
+  local x, faces = batch_of(parts, SEED, run.step * BATCH, BATCH // (scale * scale), scale * SIZE)
+  local total, boxes, points = total_loss(net(x), faces, scale * SIZE)
   local value = total:item()
   if value ~= value then error(("the loss is no number at step %d"):format(run.step)) end
   run.optimizer:zero_grad()
@@ -196,6 +203,7 @@ local function train_step(parts, sums)
   run.ema:update()
   run.step = run.step + 1
   sums.loss, sums.boxes, sums.points, sums.count = sums.loss + value, sums.boxes + boxes, sums.points + points, sums.count + 1
+  sums.scenes = sums.scenes + #faces
 end
 
 --- Boxes and points drawn into a picture.
@@ -217,7 +225,7 @@ local function evaluate(parts)
   net:eval()
   for first = 0, options.scenes - 1, 10 do
     local _open <close> = tensor.scope()
-    local x, faces, pictures = batch_of(parts, HELD_OUT_SEED, first, math.min(10, options.scenes - first))
+    local x, faces, pictures = batch_of(parts, HELD_OUT_SEED, first, math.min(10, options.scenes - first), SIZE)
     local output = feral.autograd.no_grad(net, x)
     for i = 1, #faces do
       local found = detector.decode(output:select(1, i), SIZE, SIZE, { score = 0.02 })
@@ -240,7 +248,7 @@ local function report(sums, seconds, score)
   keep.log(path_of "log.txt", ("step %d  loss %.3f  boxes %.3f  points %.4f  |  found %.1f %% %.1f %% %.1f %% at 0.01, 0.1, 1 "
     .. "false boxes a scene, points off %.3f  |  %.1f scenes/s"):format(run.step, sums.loss / sums.count, sums.boxes / sums.count,
     sums.points / sums.count, 100 * score.recall[0.01], 100 * score.recall[0.1], 100 * score.recall[1], score.points,
-    sums.count * BATCH / seconds))
+    sums.scenes / seconds))
 end
 
 os.execute(("mkdir -p '%s'"):format(options.run))
@@ -255,7 +263,7 @@ keep.resume(path_of "checkpoint.safetensors", run)
 local _held <close> = keep.hold_signals()
 local last = math.min(options["until"] or options.steps, options.steps)
 while run.step < last do
-  local sums, started = { loss = 0, boxes = 0, points = 0, count = 0 }, os.time()
+  local sums, started = { loss = 0, boxes = 0, points = 0, count = 0, scenes = 0 }, os.time()
   repeat
     train_step(parts, sums)
     keep.heed_signals(options.run .. "/checkpoint.safetensors", run)

@@ -47,9 +47,9 @@ end
 function T.test_the_detectors_run_stops_and_goes_on()
   local dir <close> = temporary.folder()
   write_data(dir)
-  local words = "detector.lua DIR --fer2013 DIR/fer --run DIR/run --size 64 --batch 2 --epoch 2 --scenes 3 --steps 3"
+  local words = "detector.lua DIR --fer2013 DIR/fer --run DIR/run --size 64 --batch 4 --epoch 2 --scenes 3 --steps 5"
   lu.assertStrContains(run(dir, words .. " --until 2"), "36 photographs, 4 held out\nstep 2  loss ")
-  lu.assertStrContains(run(dir, words), "going on after step 2\nstep 3  loss ")
+  lu.assertStrContains(run(dir, words), "going on after step 2\nstep 4  loss ")
   assert(require("feral.vision.detector").load(dir / "run/detector.safetensors"))
   lu.assertEquals(assert(image.load(dir / "run/look.png")).shape, { 3, 192, 256 })
 end
