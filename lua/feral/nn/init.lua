@@ -168,7 +168,17 @@ function Module:add_buffer(name, t)
   version = version + 1
 end
 
---- Raises unless the value is a layer that can stand in this one.
+--- True when a layer is another, or has it somewhere inside.
+local function contains(layer, other)
+  if layer == other then return true end
+  for _, name in ipairs(layer.child_names) do
+    local child = rawget(layer, name)
+    if is_layer(child) and contains(child, other) then return true end
+  end
+  return false
+end
+
+--- Raises unless the value is a layer that can stand in this one. What is in its init yet stands in no other.
 local function check_child(self, name, child)
   if type(child) ~= "table" or not child.forward then
     errors.raise("%s: '%s' must be a layer, got %s", self.kind, name, type(child))
@@ -176,9 +186,9 @@ local function check_child(self, name, child)
   if not is_layer(child) then
     errors.raise("%s: '%s' is the class %s, not a layer: call it, nn.%s(...)", self.kind, name, child.kind, child.kind)
   end
-  child:walk(function(_, layer)
-    if layer == self then errors.raise("%s: '%s' has this layer inside it, and so cannot stand in it", self.kind, name) end
-  end)
+  if not constructing[self] and contains(child, self) then
+    errors.raise("%s: '%s' has this layer inside it, and so cannot stand in it", self.kind, name)
+  end
 end
 
 --- Adds a layer inside this one; self.name = child does the same where there is no such field yet.
