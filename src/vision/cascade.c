@@ -105,19 +105,19 @@ static void fill_stages(lua_State *L, Cascade *c) {
   }
 }
 
-/* Sets where in 'memory', unless it is NULL, the lists lie behind the head; returns the size of all. */
-static size_t lay_out(Cascade *c, char *memory) {
-  size_t at = sizeof *c;
-#define PLACE(field, count)                                                                                            \
-  if (memory != NULL) c->field = (void *)(memory + at);                                                                \
-  at += (size_t)(c->count) * sizeof *c->field
-  PLACE(stage, stages);
-  PLACE(tree, trees);
-  PLACE(node, nodes);
-  PLACE(leaf, leaves);
-  PLACE(feature, features);
-#undef PLACE
-  return at;
+static size_t size_of(const Cascade *c) {
+  return sizeof *c + (size_t)c->stages * sizeof *c->stage + (size_t)c->trees * sizeof *c->tree +
+         (size_t)c->nodes * sizeof *c->node + (size_t)c->leaves * sizeof *c->leaf +
+         (size_t)c->features * sizeof *c->feature;
+}
+
+/* Sets where in 'memory' the lists lie, behind the head. What they hold is aligned to four bytes. */
+static void lay_out(Cascade *c, char *memory) {
+  c->stage = (void *)(memory + sizeof *c);
+  c->tree = (void *)(c->stage + c->stages);
+  c->node = (void *)(c->tree + c->trees);
+  c->leaf = (void *)(c->node + c->nodes);
+  c->feature = (void *)(c->leaf + c->leaves);
 }
 
 /* new(width, height, stages {trees, threshold, ...}, trees {nodes, ...}, nodes {left, right, feature, threshold, ...},
@@ -136,7 +136,7 @@ static int l_new(lua_State *L) {
   c.leaves = check_list(L, ARG_LEAVES, "leaves", 1);
   c.features = check_list(L, ARG_FEATURES, "features", 1);
   int32_t rects = check_list(L, ARG_RECTS, "rectangles", 5);
-  char *memory = lua_newuserdatauv(L, lay_out(&c, NULL), 0);
+  char *memory = lua_newuserdatauv(L, size_of(&c), 0);
   lay_out(&c, memory);
   fill_features(L, &c, rects);
   fill_trees(L, &c);
