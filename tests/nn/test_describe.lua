@@ -1,7 +1,7 @@
 local lu = require "luaunit"
 local feral = require "feral"
 local check, temporary = require "check", require "temporary"
-local nn, tensor, json, model = feral.nn, feral.tensor, feral.json, feral.model
+local nn, tensor, json, safetensors = feral.nn, feral.tensor, feral.json, feral.safetensors
 
 local T = {}
 
@@ -12,9 +12,9 @@ local function rebuilt(net) return assert(nn.build(json.decode(json.encode(nn.de
 local function reloaded(net)
   local dir <close> = temporary.folder()
   local path = dir / "net.safetensors"
-  local preprocessing = { height = 4, width = 4, channels = 1, mean = 0, std = 1 }
-  assert(model.new(net, { classes = { "a", "b" }, preprocessing = preprocessing }):save(path))
-  return assert(model.load(path)).net
+  assert(safetensors.save(path, net:state(), { architecture = json.encode(nn.describe(net)) }))
+  local tensors, metadata = assert(safetensors.load(path))
+  return assert(nn.build(json.decode(metadata.architecture))):load_state(tensors):eval()
 end
 
 local function check_same(net, x)
