@@ -1,4 +1,5 @@
--- Ten steps as one list: printed, saved, run in training and in prediction to the same bits, with the box of the face carried along.
+-- Ten steps as one list: printed, saved, run in training and in prediction to the same bits, with the box of the face carried
+-- along.
 --
 --   ./feral examples/steps.lua [--show runs/steps.png]
 

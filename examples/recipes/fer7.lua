@@ -18,7 +18,8 @@ local options = feral.args.read(arg, {
     { "run", value = "FOLDER", default = "runs/fer7", about = "where checkpoint and log go" },
     { "save", value = "FILE", default = "fer7.safetensors", about = "where the model goes" },
     { "epochs", value = "N", type = "integer", least = 1, default = 120, about = "passes over the training images" },
-    { "width", value = "N", type = "integer", least = 4, default = 48, about = "channels of the first stage; 48 is 2.9 million parameters" },
+    { "width", value = "N", type = "integer", least = 4, default = 48,
+      about = "channels of the first stage (48: 2.9 million parameters)" },
     { "depth", value = "N", type = "integer", least = 1, default = 3, about = "convolutions of the third and fourth stage" },
     { "batch", value = "N", type = "integer", least = 2, default = 128, about = "images a step" },
     { "lr", value = "X", type = "number", default = 0.08, about = "largest learning rate" },
@@ -43,8 +44,8 @@ local function network(classes)
     add(nn.MaxPool2d(2))
     if s > 1 then add(nn.Dropout(0.1 * (s - 1))) end
   end
-  add(nn.Flatten(), nn.Linear(inputs * (SIDE // 16) ^ 2 // 1, 256, { bias = false }), nn.BatchNorm(256), nn.ReLU(), nn.Dropout(0.4),
-    nn.Linear(256, classes))
+  add(nn.Flatten(), nn.Linear(inputs * (SIDE // 16) * (SIDE // 16), 256, { bias = false }), nn.BatchNorm(256), nn.ReLU(),
+    nn.Dropout(0.4), nn.Linear(256, classes))
   return nn.Sequential(table.unpack(layers))
 end
 
