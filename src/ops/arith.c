@@ -272,14 +272,15 @@ static bool is_whole(lua_State *L, int arg) {
 }
 
 /* Runs f over operands of which one at least is an i32, and raises where an i32 does not hold a result. */
-static void run_whole(lua_State *L, const char *op, WholeRow *row, const Tensor *out, const Tensor *a,
+static void run_whole(lua_State *L, const char *op, const WholeRow *how, const Tensor *out, const Tensor *a,
                       const Tensor *b) {
   bool passed = false;
-  row->result = out->dtype;
-  row->a = a->dtype;
-  row->b = b->dtype;
-  row->passed = &passed;
-  loop_run(3, (const Tensor *const[]){out, a, b}, whole_row, row);
+  WholeRow row = *how;
+  row.result = out->dtype;
+  row.a = a->dtype;
+  row.b = b->dtype;
+  row.passed = &passed;
+  loop_run(3, (const Tensor *const[]){out, a, b}, whole_row, &row);
   if (passed)
     tensor_error(L, "%s: a result passes what i32 holds; to(\"f32\") before, for results that are rounded", op);
 }

@@ -205,7 +205,7 @@ static real *push_wanted(lua_State *L, int wanted, int ndim, const long *shape) 
 
 /* Pushes room for the input's gradient, or nil if nobody wants it. */
 static real *push_input_gradient(lua_State *L, int wanted, const ConvLstmGeometry *g) {
-  if (!lua_toboolean(L, wanted)) return push_wanted(L, wanted, 0, NULL);
+  if (!lua_toboolean(L, wanted)) return lua_pushnil(L), NULL;
   real *dx = push_images(L, g, g->steps, g->c);
   push_sequences(L, -1, g, 0);
   lua_remove(L, -2);

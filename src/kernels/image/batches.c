@@ -89,7 +89,7 @@ static void fail(Batches *q, long k, const char *error) {
   pthread_mutex_unlock(&q->mutex);
 }
 
-static const char *make_frame(Batches *q, long k, long frame, char *scratch, real *x, BatchSample *sample) {
+static void make_frame(Batches *q, long k, long frame, char *scratch, real *x, BatchSample *sample) {
   Fetching fetching = {q, scratch, frame};
   Image image, shape;
   StepsJob job = {.list = q->list,
@@ -116,7 +116,6 @@ static const char *make_frame(Batches *q, long k, long frame, char *scratch, rea
     sample->part = job.part;
     sample->map = job.map;
   }
-  return error;
 }
 
 /* Makes a unit in its place; returns the number of its batch. */

@@ -89,10 +89,16 @@ static void add_warp(Tasks *t, const Step *s, const WarpMap *map, const Image *t
   }
 }
 
+static bool moves_nothing(const WarpMap *map) {
+  for (int i = 0; i < 6; i++)
+    if (map->of[i] != stay.of[i]) return false;
+  return true;
+}
+
 /* A warp that moves nothing is none; 'from' is the shape before it. */
 static void drop_idle_warp(Tasks *t, const Image *from) {
   Task *last = &t->task[t->count - 1];
-  if (last->is_warp && same_size(from, &last->to) && memcmp(&last->map, &stay, sizeof stay) == 0) t->count--;
+  if (last->is_warp && same_size(from, &last->to) && moves_nothing(&last->map)) t->count--;
 }
 
 /* Lists what steps first..end-1 do to an image of shape *now, which becomes that of the result. 'worst' counts a random

@@ -37,7 +37,7 @@ static size_t scratch_size(const Step *s, const Image *from, const Image *to) {
 }
 
 static void change(const Step *s, StepDraw *d, const Image *image, void *pixels, void *scratch) {
-  real weight[RADIUS_MOST + 1], *p = pixels;
+  real weight[RADIUS_MOST + 1] = {0}, *p = pixels;
   double sigma = step_unit(d) * step_value(s, 0);
   if (sigma < 0.1) return; /* less than a hundred millionth of a neighbour */
   int radius = fill_weights(sigma, weight);

@@ -9,7 +9,7 @@ static void fill_table(const uint8_t *pixels, long n, long step, uint8_t table[2
   double scale = n > count[first] ? 255.0 / (double)(n - count[first]) : 0;
   for (long v = 0; v < 256; v++) {
     if (v > first) sum += count[v];
-    table[v] = scale > 0 ? (uint8_t)((double)sum * scale + 0.5) : (uint8_t)v;
+    table[v] = scale > 0 ? (uint8_t)floor((double)sum * scale + 0.5) : (uint8_t)v;
   }
 }
 

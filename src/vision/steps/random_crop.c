@@ -19,7 +19,7 @@ static bool shape(const Step *s, Image *image, char message[STEP_MESSAGE]) {
 /* A place among those that leave 'slack' pixels over. */
 static double place(StepDraw *d, long slack) {
   double at = step_unit(d);
-  return d->calm ? (double)(slack / 2) : floor(at * (double)(slack + 1));
+  return d->calm ? floor((double)slack / 2) : floor(at * (double)(slack + 1));
 }
 
 static WarpMap map(const Step *s, StepDraw *d, const Image *from, const Image *to) {
