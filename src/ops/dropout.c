@@ -1,7 +1,6 @@
 /*
 ** dropout.c -- dropout (Srivastava et al. 2014). Whether number i of a tensor, counted in the order of its memory, is
-*kept is a
-** function of (seed, stream, i), so the backward draws the same mask again instead of keeping it.
+** kept is a function of (seed, stream, i), so the backward draws the same mask again instead of keeping it.
 */
 #include "../base/parallel.h"
 #include "../base/rng.h"

@@ -1,7 +1,7 @@
 /*
 ** lanes.h -- vectors out of the rows that loop.h hands over, whatever their steps. A row function that reads and writes
 ** through these puts every element through the same vector code, wherever it lies, so its value depends on nothing
-*else.
+** else.
 */
 #ifndef FERAL_LANES_H
 #define FERAL_LANES_H

@@ -1,7 +1,6 @@
 /*
 ** face_sketch.h -- a drawn face as a function of numbers: how far each facial action unit is contracted (the
-*Facial Action
-** Coding System, Ekman and Friesen 1978), whose face it is, how the head is held and how it is lit.
+** Facial Action Coding System, Ekman and Friesen 1978), whose face it is, how the head is held and how it is lit.
 */
 #ifndef FERAL_FACE_SKETCH_H
 #define FERAL_FACE_SKETCH_H
