@@ -226,6 +226,28 @@ function T.test_blur_is_a_gaussian()
   assert_near(run(steps { steps.blur(10) }, flat, seed), create.totable(flat), 1e-3)
 end
 
+function T.test_sharpen_adds_what_a_pixel_has_beyond_the_mean_around_it()
+  for _ = 1, 50 do
+    local h, w, channels = check.integer(1, 7), check.integer(1, 7), check.integer(1, 3)
+    local img, seed, expected = picture(channels, h, w), check.integer(1, 99), {}
+    local rows, amount = create.totable(img), 2 * drawn(seed, 2, 3)[1]
+    for c = 1, channels do
+      expected[c] = {}
+      for y = 1, h do
+        expected[c][y] = {}
+        for x = 1, w do
+          local sum, v = 0, rows[c][y][x]
+          for i = -1, 1 do
+            for j = -1, 1 do sum = sum + rows[c][math.max(1, math.min(h, y + i))][math.max(1, math.min(w, x + j))] end
+          end
+          expected[c][y][x] = math.max(0, math.min(255, v + amount * (v - sum / 9)))
+        end
+      end
+    end
+    assert_near(run(steps { steps.sharpen(2) }, img, seed), expected, 0.01)
+  end
+end
+
 function T.test_noise_has_the_deviation_that_was_drawn()
   local img = tensor.full({ 3, 60, 61 }, 128, "u8")
   local out = core.run(steps { steps.noise(0.1) }.core, img, true, 4, 2, 3)
@@ -367,7 +389,7 @@ local function random_step()
     function() return steps.mirror(share()) end, function() return steps.brightness(share()) end,
     function() return steps.contrast(share()) end, function() return steps.gamma(share()) end,
     function() return steps.light(share()) end, function() return steps.blur(3 * share()) end,
-    function() return steps.noise(share()) end, function() return steps.erase(share()) end,
+    function() return steps.sharpen(share()) end, function() return steps.noise(share()) end, function() return steps.erase(share()) end,
   }
   return makers[check.integer(1, #makers)]()
 end

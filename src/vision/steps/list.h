@@ -18,6 +18,7 @@
   STEP(gamma)                                                                                                          \
   STEP(light)                                                                                                          \
   STEP(blur)                                                                                                           \
+  STEP(sharpen)                                                                                                        \
   STEP(noise)                                                                                                          \
   STEP(erase)                                                                                                          \
   STEP(mixup)
