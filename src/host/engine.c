@@ -16,6 +16,7 @@
   X(rows) \
   X(matmul) \
   X(activation) \
+  X(hardswish) \
   X(softmax) \
   X(loss) \
   X(pool) \
