@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/alloc.h"
+#include "../base/numbers.h"
 #include "../base/parallel.h"
 #include "../base/rng.h"
 #include "../tensor/loop.h"
@@ -223,11 +224,32 @@ static int l_item(lua_State *L) {
   return 1;
 }
 
-/* tobytes(t) -> the numbers of a tensor as a string, row-major, in this machine's byte order */
+/* Pushes a string of a real tensor's numbers (row-major) as halves. */
+static int push_halves(lua_State *L, const Tensor *t) {
+  luaL_Buffer buffer;
+  long count = tensor_numel(t);
+  size_t size = (size_t)count * sizeof(uint16_t);
+  char *to = luaL_buffinitsize(L, &buffer, size);
+  for (long i = 0; i < count; i++) {
+    uint16_t half = half_from((double)tensor_reals(t)[i]);
+    memcpy(to + (size_t)i * sizeof half, &half, sizeof half);
+  }
+  luaL_pushresultsize(&buffer, size);
+  return 1;
+}
+
+/* tobytes(t, format) -> the numbers of a tensor as a string, row-major, in this machine's byte order; format "f2": those of
+   a real tensor as halves */
 static int l_tobytes(lua_State *L) {
-  tensor_check(L, 1);
+  static const char *const formats[] = {"own", "f2", NULL};
+  bool halves = luaL_checkoption(L, 2, "own", formats) == 1;
+  if (halves)
+    tensor_check_dtype(L, 1, DTYPE_REAL);
+  else
+    tensor_check(L, 1);
   lua_settop(L, 1);
   const Tensor *t = tensor_push_in_layout(L, 1, LAYOUT_ROWS);
+  if (halves) return push_halves(L, t);
   lua_pushlstring(L, t->data, (size_t)tensor_numel(t) * dtype_size(t->dtype));
   return 1;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../base/numbers.h"
 #include "../tensor/tensor.h"
 
 static const char *const kind_names[] = {
@@ -70,50 +71,23 @@ static int l_read(lua_State *L) {
   return error != NULL ? fail(L, path, error) : 1;
 }
 
-/* How numbers lie in a file: 'f', 'i' or 'u' and the bytes of one, little-endian. */
-typedef struct NumberFormat {
-  char kind;
-  size_t size;
-} NumberFormat;
-
 static NumberFormat format_of(DType dtype) {
   char kind = dtype == DTYPE_REAL ? 'f' : dtype == DTYPE_U8 ? 'u' : 'i';
   return (NumberFormat){kind, dtype_size(dtype)};
 }
 
 static NumberFormat opt_format(lua_State *L, int arg, DType dtype) {
-  static const char *const names[] = {"f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", NULL};
+  static const char *const names[] = {"f2", "b2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", NULL};
   if (lua_isnoneornil(L, arg)) return format_of(dtype);
   const char *name = names[luaL_checkoption(L, arg, NULL, names)];
   return (NumberFormat){name[0], (size_t)(name[1] - '0')};
-}
-
-static double read_float(const char *from, size_t size) {
-  float single;
-  double value;
-  if (size == sizeof value) {
-    memcpy(&value, from, sizeof value);
-    return value;
-  }
-  memcpy(&single, from, sizeof single);
-  return single;
-}
-
-/* Whole numbers of more than 53 bits lose their last ones, and fit into no dtype here anyway. */
-static double read_number(const char *from, NumberFormat format) {
-  if (format.kind == 'f') return read_float(from, format.size);
-  uint64_t bits = 0;
-  for (size_t i = 0; i < format.size; i++) bits |= (uint64_t)(uint8_t)from[i] << (8 * i);
-  if (format.kind == 'u') return (double)bits;
-  unsigned unused = 64 - 8 * (unsigned)format.size;
-  return (double)((int64_t)(bits << unused) >> unused);
 }
 
 /* Writes count numbers to t's elements from 'first' on; returns how many come before one that does not fit. */
 static long convert(const char *from, NumberFormat format, long count, const Tensor *t, long first) {
   double low = t->dtype == DTYPE_U8 ? 0 : INT32_MIN, high = t->dtype == DTYPE_U8 ? UINT8_MAX : INT32_MAX;
   for (long i = 0; i < count; i++) {
-    double value = read_number(from + (size_t)i * format.size, format);
+    double value = number_read(from + (size_t)i * format.size, format);
     if (t->dtype == DTYPE_REAL) {
       tensor_reals(t)[first + i] = (real)value;
       continue;
@@ -142,7 +116,8 @@ static const char *read_converted(const char *path, size_t offset, NumberFormat 
 }
 
 /* read_into(path, offset, t, format) -> t, its memory (row-major) filled with the file's numbers from 'offset' on; or
-   nil, message. They lie in the file as in t, or as 'format' ("f8", "i2" ...) says; then they must fit. */
+   nil, message. They lie in the file as in t, or as 'format' ("f8", "i2", "b2" for bfloat16 ...) says; then they must
+   fit. */
 static int l_read_into(lua_State *L) {
   const char *path = check_path(L, 1);
   size_t offset = opt_count(L, 2, 0), size;

@@ -174,7 +174,7 @@ function T.test_damage_is_named()
     { "\x93NUMPY\2\0\xff\xff\xff\xff{}", "damaged or cut off: its header would take 4294967295 bytes of 14" },
     { npy((" "):rep(70000), "", 2), "damaged or cut off: its header would take 70000 bytes of 70012" },
     { npy(header("'>f4'", "False", "(2,)"), ("\0"):rep(8)), "dtype '>f4' is big-endian" },
-    { npy(header("'<f2'", "False", "(2,)"), ("\0"):rep(4)), "dtype '<f2' is unknown" },
+    { npy(header("'<b2'", "False", "(2,)"), ("\0"):rep(4)), "dtype '<b2' is unknown" },
     { npy(header("'<c16'", "False", "(2,)"), ("\0"):rep(32)), "dtype '<c16' is unknown" },
     { npy(header("'|f4'", "False", "(2,)"), ("\0"):rep(8)), "dtype '|f4' is unknown" },
     { npy(header("'<M8[ns]'", "False", "(2,)"), ("\0"):rep(16)), "dtype '<M8[ns]' is unknown" },

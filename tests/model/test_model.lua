@@ -65,6 +65,18 @@ model of 3 classes (anger, happiness, neutral)
   lu.assertTrue(files.read(dir / "again") == files.read(dir / "m.safetensors")) -- the file too
 end
 
+function T.test_a_model_in_halves_scores_nearly_the_same()
+  local dir <close> = temporary.folder()
+  local m, x = small_model(), check.randn(4, 1, 8, 6)
+  assert(m:save(dir / "half", { dtype = "f16" }))
+  local again = assert(model.load(dir / "half"))
+  check.close(again:scores_of(x), m:scores_of(x), 5e-3)
+  lu.assertNotEquals(again:scores_of(x):tobytes(), m:scores_of(x):tobytes())
+  assert(again:save(dir / "full"))
+  lu.assertEquals(assert(model.load(dir / "full")):scores_of(x):tobytes(), again:scores_of(x):tobytes())
+  lu.assertStrContains(check.message(m.save, m, dir / "x", { dtpye = "f16" }), "unknown option 'dtpye', did you mean 'dtype'?")
+end
+
 function T.test_networks_of_all_kinds_are_saved_and_loaded()
   local dir <close> = temporary.folder()
   local size = { height = 48, width = 48, channels = 1, mean = 0.5, std = 0.25 }

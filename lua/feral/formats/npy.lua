@@ -17,7 +17,8 @@ local MOST_DIMS = 6
 local written_as = { f32 = "<f4", f64 = "<f8", u8 = "|u1", i32 = "<i4" }
 local real, whole = core.real, "i32"
 local kinds = { -- how numbers are stored -> the dtype they get here; files.read_into knows these names, but for b1
-  f4 = real, f8 = real, u1 = "u8", b1 = "u8", i1 = whole, i2 = whole, u2 = whole, i4 = whole, u4 = whole, i8 = whole, u8 = whole,
+  f2 = real, f4 = real, f8 = real, u1 = "u8", b1 = "u8", i1 = whole, i2 = whole, u2 = whole, i4 = whole, u4 = whole, i8 = whole,
+  u8 = whole,
 }
 
 --- The bytes before the numbers of an array, row-major.
@@ -187,7 +188,7 @@ function npy.look(path)
   return array, start
 end
 
---- Reads an array of real numbers (f4, f8: the tensor is f32), bytes and booleans (u1, b1: u8) or whole numbers (i1, i2, i4, i8,
+--- Reads an array of real numbers (f2, f4, f8: the tensor is f32), bytes and booleans (u1, b1: u8) or whole numbers (i1, i2, i4, i8,
 --- u2, u4, u8: i32, where each must fit), row-major or column-major.
 ---@param path string
 ---@return Tensor|nil, string|nil  the tensor, or nil and "path: what is wrong"

@@ -23,12 +23,13 @@ local SLACK = 64 << 20 -- bytes beside the numbers
 --- Writes a model's parts. An old file of that name stays whole until the new one is complete.
 ---@param path string
 ---@param parts {stages: Stage[], classes: string[], card: table}
+---@param options {dtype: string|nil}|nil  as safetensors.save's
 ---@return boolean|nil, string|nil
-function file.write(path, parts)
+function file.write(path, parts, options)
   local header = {
     version = VERSION, stages = chain.describe(parts.stages), classes = parts.classes, card = parts.card,
   }
-  return safetensors.save(path, chain.state(parts.stages), { feral_model = json.encode(header) })
+  return safetensors.save(path, chain.state(parts.stages), { feral_model = json.encode(header) }, options)
 end
 
 ---- Older files ----

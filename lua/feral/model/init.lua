@@ -132,9 +132,15 @@ function model.new(what, options)
 end
 
 --- Writes the model. An old file of that name stays whole until the new one is complete.
+---
+--- Option dtype = "f16": weights are rounded to halves, in half the space; what that does to the scores is to be measured.
 ---@param path string
----@return boolean|nil, string|nil  true, or nil and a message
-function Model:save(path) return file.write(path, { stages = self.stages, classes = self.named, card = self.card }) end
+---@param options {dtype: string|nil}|nil
+---@return boolean|nil, string|nil  true, or nil and a message, also where a weight is beyond what halves can hold
+function Model:save(path, options)
+  options = errors.check_options("model:save", options, { dtype = false })
+  return file.write(path, { stages = self.stages, classes = self.named, card = self.card }, { dtype = options.dtype })
+end
 
 --- Reads a model file, of any kind of model.
 ---@param path string
