@@ -151,9 +151,11 @@ lint:  ## clang-format, clang-tidy, cppcheck, luacheck (make dev-deps installs t
 format:  ## lay out the C sources
 	clang-format -i $(shell find src -name '*.[ch]')
 
-install: all  ## copy the program and the module to PREFIX (default /usr/local)
+install: all  ## copy the program, the module and the models to PREFIX (/usr/local)
 	install -D $(BUILD)/feral $(DESTDIR)$(PREFIX)/bin/feral
 	install -D $(BUILD)/feral.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/feral.so
+	@for f in models/*; do \
+	  test ! -f "$$f" || install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/feral/$$f" || exit 1; done
 
 clean:  ## remove what make built
 	rm -rf build build-* feral compile_commands.json

@@ -1,7 +1,13 @@
-/* system.c -- what the library asks the system: a clock that only goes forward, and what its output goes to. */
+/* system.c -- what the library asks the system: a clock that only goes forward, what its output goes to, and where the program
+   lies. */
 #include "system.h"
 
+#include <dlfcn.h>
 #include <lauxlib.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,7 +29,22 @@ static int l_width(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"clock", l_clock}, {"width", l_width}, {NULL, NULL}};
+/* The file that holds this code, links followed, in path[PATH_MAX]: the program, or the module in a stock lua's process. */
+static const char *find_file(char *path) {
+  Dl_info info;
+  size_t length = dladdr((void *)(size_t)find_file, &info) != 0 ? strlen(info.dli_fname) : 0;
+  bool module = length > 3 && strcmp(info.dli_fname + length - 3, ".so") == 0; /* of a program it may be a bare name */
+  return realpath(module ? info.dli_fname : "/proc/self/exe", path);
+}
+
+/* file() -> the path of the program's file, or of the module's that a stock lua has loaded; nil where it is not known */
+static int l_file(lua_State *L) {
+  char path[PATH_MAX];
+  lua_pushstring(L, find_file(path));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"clock", l_clock}, {"width", l_width}, {"file", l_file}, {NULL, NULL}};
 
 int open_system(lua_State *L) {
   luaL_newlib(L, functions);

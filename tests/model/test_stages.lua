@@ -494,4 +494,37 @@ function T.test_survives_lack_of_memory()
   end)
 end
 
+---- Mirror images ----
+
+function T.test_a_mirrored_network_gives_the_mean_of_both_and_travels_with_the_file()
+  local dir <close> = temporary.folder()
+  local m = new(linear_net())
+  local both = assert(m:mirrored(true))
+  local x = check.randn(3, 1, 16, 16)
+  local rows, flipped = x:totable(), {}
+  for n, image in ipairs(rows) do
+    flipped[n] = { {} }
+    for y, row in ipairs(image[1]) do
+      flipped[n][1][y] = {}
+      for i, value in ipairs(row) do flipped[n][1][y][17 - i] = value end
+    end
+  end
+  local expected = (m:scores_of(x):softmax(2) + m:scores_of(tensor(flipped)):softmax(2)) / 2
+  check.close(both:scores_of(x):softmax(2), expected, 1e-5)
+  check.close(both:scores_of(tensor(flipped)), both:scores_of(x), 1e-5)
+  assert(both:save(dir / "m"))
+  local again = assert(model.load(dir / "m"))
+  lu.assertEquals(again:scores_of(x):tobytes(), both:scores_of(x):tobytes())
+  lu.assertStrContains(tostring(again), "mean of image and mirror image")
+  lu.assertEquals(again:mirrored(false):scores_of(x):tobytes(), m:scores_of(x):tobytes())
+end
+
+function T.test_only_networks_of_images_are_mirrored()
+  local none, message = new({ stages.hog(HOG), machine(24, CLASSES) }):mirrored(true)
+  lu.assertNil(none)
+  lu.assertEquals(message, "only a network that judges images can judge their mirror images too")
+  message = check.message(stages.network, linear_net(), { miror = true })
+  lu.assertStrContains(message, "unknown option 'miror', did you mean 'mirror'?")
+end
+
 return T

@@ -27,7 +27,10 @@ local function reading(preprocessing)
 end
 
 --- The data to score on.
-local function open(values, trained)
+---@param values {model: string, dir: string, part: string|nil, strict: boolean|nil}
+---@param trained Model
+---@return Set|nil, string|nil
+function eval.open(values, trained)
   local data = require "feral.data"
   if not trained.preprocessing then return nil, ("%s: %s"):format(values.model, select(2, trained:image_size())) end
   local options = reading(trained.preprocessing)
@@ -70,7 +73,7 @@ function eval.run(values)
   local trained, message = require("feral.model").load(values.model)
   if not trained then return nil, message end
   local set
-  set, message = open(values, trained)
+  set, message = eval.open(values, trained)
   if not set then return nil, message end
   local loader = require("feral.data").loader(set, {
     batch = values.batch, shuffle = false, preprocessing = trained.preprocessing,

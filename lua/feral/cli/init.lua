@@ -89,6 +89,7 @@ local environment = {
   { "OMP_NUM_THREADS", "how many threads compute" },
   { "FERAL_HISTORY", "where the prompt keeps what was typed, nowhere if empty; else XDG_STATE_HOME or the home folder" },
   { "FERAL_ISA", "avx512, avx2 or baseline, instead of the best that the processor has" },
+  { "FERAL_MODELS", "a folder in which models are looked for by name before those that ship" },
   { "FERAL_LUA", "a folder to read the library from instead of the program" },
 }
 

@@ -188,8 +188,8 @@ function npy.look(path)
   return array, start
 end
 
---- Reads an array of real numbers (f2, f4, f8: the tensor is f32), bytes and booleans (u1, b1: u8) or whole numbers (i1, i2, i4, i8,
---- u2, u4, u8: i32, where each must fit), row-major or column-major.
+--- Reads an array of real numbers (f2, f4, f8: the tensor is f32), bytes and booleans (u1, b1: u8) or whole numbers (i1, i2, i4,
+--- i8, u2, u4, u8: i32, where each must fit), row-major or column-major.
 ---@param path string
 ---@return Tensor|nil, string|nil  the tensor, or nil and "path: what is wrong"
 function npy.load(path)

@@ -18,9 +18,10 @@ local errors = require "feral.base.errors"
 local loss = require "feral.nn.loss"
 local chain = require "feral.model.chain"
 local file = require "feral.model.file"
+local shipped = require "feral.model.shipped"
 local stages = require "feral.model.stages"
 
-local model = { stages = stages }
+local model = { stages = stages, shipped = shipped, card = require "feral.model.card" }
 
 ---@class Model
 ---@field stages Stage[]
@@ -142,10 +143,12 @@ function Model:save(path, options)
   return file.write(path, { stages = self.stages, classes = self.named, card = self.card }, { dtype = options.dtype })
 end
 
---- Reads a model file, of any kind of model.
----@param path string
+--- Reads a model, of any kind: a file by its path, or one that ships by its name, as in model.load("fer7").
+---@param name string         see model.shipped.find
 ---@return Model|nil, string|nil  networks in eval mode, or nil and a message
-function model.load(path)
+function model.load(name)
+  local path, unknown = shipped.find(name)
+  if not path then return nil, unknown end
   local parts, message = file.read(path)
   if not parts then return nil, message end
   local made, problem = assemble(parts.stages, parts.classes, parts.card)
@@ -342,6 +345,19 @@ function Model:calibrate(loader)
   local scores, labels = judge(plain, loader)
   if not scores then return nil, labels end
   table.insert(list, plain.classifier + 1, stages.temperature.fit(scores, labels))
+  return assemble(list, self.named, self.card)
+end
+
+--- The same model, of whose network each image and its mirror image are judged, or the image alone.
+---@param mirror boolean
+---@return Model|nil, string|nil  nil and why where the classifier is no network that judges images
+function Model:mirrored(mirror)
+  local classifier = self.stages[self.classifier]
+  if classifier.kind ~= "network" or self.classifier ~= 2 or not self.preprocessing then
+    return nil, "only a network that judges images can judge their mirror images too"
+  end
+  local list = table.move(self.stages, 1, #self.stages, 1, {})
+  list[self.classifier] = stages.network(classifier.net, { mirror = mirror })
   return assemble(list, self.named, self.card)
 end
 

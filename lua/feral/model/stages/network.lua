@@ -1,12 +1,18 @@
---- network: a network gives the scores, its logits.
+--- network: a network gives the scores, its logits; or, with the option mirror, the logarithms of the mean probabilities of an
+--- image and its mirror image, which are right a little more often and take twice the time.
 
 local stages = require "feral.model.stages"
 local nn = require "feral.nn"
 local compile = require "feral.plan.compile"
+local arith = require "feral.core.arith"
+local orient = require("feral.core.transform").orient
+local scope = require "feral.core.scope"
+local softmax = require("feral.core.softmax").softmax
 local errors = require "feral.base.errors"
 
 ---@class NetworkStage : Stage
 ---@field net Module
+---@field mirror boolean|nil
 local Network = stages.class("network", "classify")
 
 Network.likelihood = true
@@ -17,23 +23,38 @@ local function is_network(value)
 end
 Network.wraps = is_network
 
----@param net Module  N x ... -> N x K
-function Network:init(net)
+local MIRRORED = 2 -- EXIF's number of left and right exchanged
+local LEAST = 1e-37 -- a probability that is 0 to rounding must have a logarithm
+
+---@param net Module  N x ... -> N x K; with mirror N x C x H x W -> N x K
+---@param options {mirror: boolean|nil}|nil
+function Network:init(net, options)
   if not is_network(net) then errors.raise("model.stages.network: a network expected, got %s", type(net)) end
   self.net = net
+  self.mirror = errors.check_options("model.stages.network", options, { mirror = false }).mirror
+  if self.mirror ~= nil and type(self.mirror) ~= "boolean" then
+    errors.raise("model.stages.network: mirror must be true or false, got %s", tostring(self.mirror))
+  end
 end
 
-function Network:describe() return { architecture = nn.describe(self.net) } end
+function Network:describe() return { architecture = nn.describe(self.net), mirror = self.mirror or nil } end
 
 function Network:state() return self.net:state() end
 
 --- In eval mode and without gradients, whatever mode the network is in.
 function Network:apply(x)
   self.predictor = self.predictor or compile.predictor(self.net)
-  return self.predictor(x)
+  if not self.mirror then return self.predictor(x) end
+  if x:dim() ~= 4 then errors.raise("model.stages.network: mirror is for images N x C x H x W, got %d dimensions", x:dim()) end
+  local open <close> = scope.scope()
+  local mean = arith.div(arith.add(softmax(self.predictor(x), 2), softmax(self.predictor(orient(x, MIRRORED)), 2)), 2)
+  return open:leave(arith.log(arith.maximum(mean, LEAST)))
 end
 
-function Network:text() return ("%s, %d parameters"):format(self.net.kind, self.net:num_parameters(true)) end
+function Network:text()
+  return ("%s, %d parameters%s"):format(self.net.kind, self.net:num_parameters(true),
+    self.mirror and ", mean of image and mirror image" or "")
+end
 
 --- The network of an architecture with these weights, in eval mode.
 ---@param architecture any                 what a file holds of it
@@ -51,7 +72,9 @@ end
 function Network.build(settings, tensors)
   local net, message = Network.restore(settings.architecture, tensors)
   if not net then return nil, message end
-  return Network(net)
+  local made, stage = errors.attempt(Network, net, { mirror = settings.mirror })
+  if not made then return nil, stage end
+  return stage
 end
 
 return Network
