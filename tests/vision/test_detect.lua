@@ -3,7 +3,7 @@ local feral = require "feral"
 local detect = require "feral.vision.detect"
 local core = require "feral.core.cascade"
 local cascades, check, temporary = require "cascades", require "check", require "temporary"
-local layouts, pixels, threads = require "layouts", require "pixels", require "threads"
+local layouts, pixels, program, threads = require "layouts", require "pixels", require "program", require "threads"
 local tensor, face, image = feral.tensor, feral.face, feral.image
 
 local T = {}
@@ -127,10 +127,40 @@ function T.test_a_detector_that_is_there_is_preferred_and_gets_its_own_options()
   there = true
   lu.assertEquals(#face.detect(picture), 2)
   lu.assertEquals(seen[2].depth, 2)
+  lu.assertEquals(#face.detect(picture, { score = 0.6 }), 1)
+  lu.assertEquals(#face.detect(picture, { score = 0.5, depth = 1 }), 2)
+  lu.assertStrContains(check.message(face.detect, picture, { score = "0.5" }), "face.detect: score must be a number, got string")
+  local dir <close> = temporary.folder() -- an option of another detector's chooses that one
+  lu.assertEquals(#face.detect(pixels.random("u8", 1, 5, 6), { cascade = write(dir, passes_all(6, 5)), min_neighbors = 0 }), 1)
   there = false
   if io.open(face.haar_cascade) then lu.assertEquals(#assert(face.detect(picture)), 0) end
   lu.assertStrContains(check.message(face.detect, picture, { detector = "test", dept = 1 }),
-    "face.detect: unknown option 'dept', did you mean 'depth'? (known: depth, detector)")
+    "face.detect: unknown option 'dept', did you mean 'depth'? (known: depth, detector, score)")
+end
+
+--- A network with fresh weights whose first cell says of itself that it is a face.
+function T.test_the_network_is_a_detector_where_its_weights_are()
+  local dir <close> = temporary.folder()
+  lu.assertEquals({ face.detect(tensor.zeros(1, 40, 40), { detector = "feral", network = dir / "none" }) },
+    { nil, dir / "none: No such file or directory" })
+  tensor.manual_seed(3)
+  local net = feral.detector.new(8):eval()
+  assert(feral.detector.save(net, dir / "faces.safetensors"))
+  local picture = pixels.random("u8", 3, 40, 70)
+  local found = assert(face.detect(picture, { detector = "feral", network = dir / "faces.safetensors", score = 0.01, most = 3 }))
+  local expected = feral.detector.detect(net, picture, { score = 0.01, most = 3 })
+  lu.assertEquals(#found, #expected)
+  lu.assertTrue(#found > 0)
+  for i, one in ipairs(found) do
+    lu.assertAlmostEquals(one.score, expected[i].score, 1e-6)
+    lu.assertEquals(#one.points, 5)
+  end
+  assert(image.save(dir / "picture.png", picture))
+  temporary.write(dir / "script.lua", [[
+    local feral = require "feral"
+    print(feral.face.detect(assert(feral.image.load(arg[1])), { score = 0.01 })[1].points[5] ~= nil)]])
+  lu.assertEquals(program.shell(('FERAL_MODELS=%s "$F" %s %s'):format(dir.path, dir / "script.lua", dir / "picture.png")),
+    "true\n")
 end
 
 ---- What is refused ----

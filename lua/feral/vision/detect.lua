@@ -78,7 +78,7 @@ local haar_detector = {
   options = { cascade = detect.haar_cascade, scale_factor = 1.1, min_neighbors = 5, min_size = 0, max_size = false },
 }
 
-function haar_detector.is_there() return true end
+function haar_detector.is_there() return files.look(detect.haar_cascade) ~= nil end
 
 function haar_detector.run(picture, o)
   check_haar(o)
@@ -96,6 +96,40 @@ function haar_detector.run(picture, o)
   return faces
 end
 
+---- The trained network ----
+
+local networks = {} -- by path
+
+local function load_network(path)
+  local detector = require "feral.vision.detector"
+  if not networks[path] then
+    local net, message = detector.load(path)
+    if not net then return nil, message end
+    networks[path] = net
+  end
+  return networks[path]
+end
+
+--- The network that ships, or nil and why there is none.
+local function shipped_network() return require("feral.model.shipped").find "faces" end
+
+local network_detector = {
+  name = "feral", options = { network = false, longest = 640, score = 0.5, overlap = 0.4, most = 100 },
+}
+
+function network_detector.is_there() return shipped_network() ~= nil end
+
+function network_detector.run(picture, o)
+  local path, message = o.network, nil
+  if not path then path, message = shipped_network() end
+  if not path then return nil, message end
+  local net
+  net, message = load_network(path)
+  if not net then return nil, message end
+  return require("feral.vision.detector").detect(net, picture,
+    { longest = o.longest, score = o.score, overlap = o.overlap, most = o.most })
+end
+
 ---- Detectors by name ----
 
 ---@class Detector
@@ -111,6 +145,7 @@ local detectors = {} -- in the order in which they are preferred
 function detect.add(detector) table.insert(detectors, 1, detector) end
 
 detect.add(haar_detector)
+detect.add(network_detector)
 
 --- The names of all detectors, the preferred one first.
 ---@return string[]
@@ -120,13 +155,49 @@ function detect.names()
   return names
 end
 
-local function choose(name)
+--- The detector of that name; nil where there is none.
+---@param name string
+---@return Detector|nil
+function detect.find(name)
   for _, detector in ipairs(detectors) do
-    if name == detector.name or (name == nil and detector.is_there()) then return detector end
+    if name == detector.name then return detector end
   end
+end
+
+local COMMON = { "detector", "score" } -- options that any detector takes
+
+local function takes(detector, options)
+  local known = {}
+  for _, name in ipairs(COMMON) do known[name] = true end
+  for name in pairs(options) do
+    if detector.options[name] == nil and not known[name] then return false end
+  end
+  return true
+end
+
+--- The preferred one of those that are there and take these options; where none takes them, the first that is there.
+local function preferred(options)
+  local first
+  for _, detector in ipairs(detectors) do
+    if detector.is_there() then
+      if takes(detector, options) then return detector end
+      first = first or detector
+    end
+  end
+  if first then return first end
+  for _, detector in ipairs(detectors) do
+    if next(options) ~= nil and takes(detector, options) then return detector end -- it says itself what it lacks
+  end
+  return nil, "no face detector is there: neither the network 'faces' among the models, nor OpenCV's cascades, which come with "
+    .. "Debian's package opencv-data"
+end
+
+local function choose(options)
+  local name = options.detector
+  if name == nil then return preferred(options) end
   local names = detect.names()
-  errors.raise("face.detect: there is no detector '%s'%s (known: %s)", tostring(name), errors.hint(name, names),
-    table.concat(names, ", "))
+  return detect.find(name) or errors.raise("face.detect: there is no detector '%s'%s (known: %s)", tostring(name),
+    errors.hint(name, names), table.concat(names, ", "))
 end
 
 local function check_picture(picture)
@@ -137,16 +208,31 @@ local function check_picture(picture)
   end
 end
 
+--- A detector's own options and those of all, checked.
+local function options_of(detector, options)
+  local known = { detector = detector.name, score = false }
+  for name, value in pairs(detector.options) do known[name] = value end
+  local o = errors.check_options("face.detect", options, known)
+  if o.score and type(o.score) ~= "number" then
+    errors.raise("face.detect: score must be a number, got %s", type(o.score))
+  end
+  return o
+end
+
 --- What face.detect does.
 function detect.detect(picture, options)
   check_picture(picture)
   local _open <close> = scope.scope()
-  local detector = choose(type(options) == "table" and options.detector or nil)
-  local known = { detector = detector.name }
-  for name, value in pairs(detector.options) do known[name] = value end
-  local o = errors.check_options("face.detect", options, known)
-  local faces, message = detector.run(image.to_bytes(picture), o)
-  if not faces then return nil, message end
+  local detector, message = choose(type(options) == "table" and options or {})
+  if not detector then return nil, message end
+  local o = options_of(detector, options)
+  local found
+  found, message = detector.run(image.to_bytes(picture), o)
+  if not found then return nil, message end
+  local faces = {}
+  for _, face in ipairs(found) do
+    if not o.score or face.score >= o.score then faces[#faces + 1] = face end
+  end
   return detect.faces(faces)
 end
 

@@ -26,16 +26,19 @@ face.haar_cascade = detect.haar_cascade
 ---     print(faces)                    -- a table: x, y, w, h, score
 ---     faces[1].box                    -- {x, y, w, h} of the best one
 ---
+--- Without a name the first of these that is there and takes the options given finds the faces. Detector "feral" is the network
+--- of feral.detector; it knows eyes, nose and mouth too (points), and a score is a probability. Its options: network, the path of
+--- a network (default: the one that ships, "faces"), and longest, overlap and most as for detector.detect.
 --- Detector "haar" is OpenCV's cascade of boosted classifiers on Haar-like features (Viola and Jones 2001) and gives the boxes
 --- of its detectMultiScale; a score is the number of windows that make up the face. Its options: cascade, the path of a
 --- cascade (default: the frontal face of Debian's package opencv-data); scale_factor, by which windows grow (1.1);
 --- min_neighbors, how many windows beside the first a face must have (5; 0: each window is a face); min_size and max_size of a
 --- face's sides in pixels.
 ---@param picture Tensor  u8, or f32 of 0..1: 1 x H x W or 3 x H x W
----@param options table|nil  detector: its name (default: the best one that is there), and the detector's own options
----@return Faces|nil faces  {box = {x, y, w, h}, score = number} each, best first; x, y: the box's upper left corner in pixels
----  from that of the picture, 0, 0
----@return string|nil message  "path: what is wrong" where the detector's file cannot be read
+---@param options table|nil  detector: its name; score: the least that counts; and the detector's own options
+---@return Faces|nil faces  {box = {x, y, w, h}, score = number, points = list of {x, y} or nil} each, best first; x, y: the
+---  box's upper left corner in pixels from that of the picture, 0, 0
+---@return string|nil message  "path: what is wrong" where the detector's file cannot be read, or that there is no detector
 function face.detect(picture, options) return detect.detect(picture, options) end
 
 face.draw = image.draw -- what was found, on a copy of the picture
