@@ -228,6 +228,54 @@ function Model:predict(images)
   return single and found[1] or found
 end
 
+---- Photographs ----
+
+--- Finds the faces of a photograph and says what is on each.
+---
+---     print(m:look "family.jpg")
+---     m:look("family.jpg", { detector = "haar", largest = true })[1].class
+---
+--- Each face is cut out as a square around its box, as far as the picture's border goes on outside, and goes through the model's
+--- preprocessing. A picture that is a face already is taken whole: one of at most 64 pixels a side, or an about square one of at
+--- most 256 in which no face is found. Options:
+---   detector  which one finds faces (default: the best one that is there, see feral.face.detect)
+---   score     the least with which a found face counts
+---   faces     a list of {box = {x, y, w, h}} instead of a detector: the faces are known
+---   margin    side of the square, in the box's longer sides (default: the number 'crop' of the model's card, else 1)
+---   crop      true: the picture is a face, taken whole; false: it never is
+---   largest   true: the largest face alone
+---@param picture Tensor|string  u8, or f32 of 0..1: 1 x H x W or 3 x H x W; or a path
+---@param options table|nil
+---@return Seen|nil  best first: {box = {x, y, w, h}, score, points = list of {x, y}, class, probability, probabilities = by name}
+---  each, places in pixels of the picture as viewers show it; score and points only where the detector gives them; class is
+---  "unknown" where the probability is under the number 'threshold' of the model's card. The list's height and width are the
+---  picture's.
+---@return string|nil  nil and a message where the picture cannot be read or no detector is there
+--- Raises for a model of features.
+function Model:look(picture, options) return require("feral.model.look").look(self, picture, options) end
+
+--- The same model for some of its classes only: their probabilities sum to 1 among themselves.
+---@param names string[]  two or more of model.classes
+---@return Model
+--- Raises for a name that the model does not have.
+function Model:keep(names)
+  local list = {}
+  for i, stage in ipairs(self.stages) do
+    if stage.role ~= "mask" then list[i] = stage end
+  end
+  for _, name in ipairs(type(names) == "table" and names or {}) do
+    local known = false
+    for _, class in ipairs(self.classes) do known = known or class == name end
+    if not known then
+      errors.raise("model:keep: there is no class '%s'%s (known: %s)", tostring(name), errors.hint(name, self.classes),
+        listed(self.classes))
+    end
+  end
+  list[#list + 1] = stages.mask(names)
+  local made, message = assemble(list, self.named, self.card)
+  return made or errors.raise("model:keep: %s", message)
+end
+
 ---- Judging a data set ----
 
 local function check_loader(loader)
