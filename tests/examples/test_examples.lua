@@ -159,7 +159,7 @@ function T.test_stages()
     local said = program.shell(('"$F" predict %s %s/*/*.png --json'):format(path, dir / "a/b/faces"))
     local right = 0
     for _, prediction in ipairs(assert(json.decode(said)).predictions) do
-      if prediction.image:find("/" .. prediction.class .. "/", 1, true) then right = right + 1 end
+      if prediction.image:find("/" .. prediction.faces[1].class .. "/", 1, true) then right = right + 1 end
     end
     lu.assertEquals(right, scores.right)
   end

@@ -62,10 +62,10 @@ function T.test_train_eval_and_predict_tell_the_same_story()
   lu.assertEquals({ scored.count, scored.skipped, scored.classes }, { 70, 0, trained.classes })
 
   output, errors, code = feral "predict m.safetensors faces/*/*.png --json"
-  lu.assertEquals({ errors, code }, { "", 0 })
+  lu.assertEquals({ errors, code }, { "70 photographs: 70 faces\n", 0 })
   local right = 0
   for _, prediction in ipairs(assert(json.decode(output)).predictions) do
-    if prediction.image:find("/" .. prediction.class .. "/", 1, true) then right = right + 1 end
+    if prediction.image:find("/" .. prediction.faces[1].class .. "/", 1, true) then right = right + 1 end
   end
   lu.assertEquals(right, scored.right)
 end
@@ -197,7 +197,7 @@ function T.test_what_is_wrong_is_named()
     "feral train: --epochs must be a whole number of at least 1, got 'none'\nusage: feral train DIR [options]\n")
   check_refused("train faces --save no/such/dir/m", 1, "feral train: no/such/dir/m: No such file or directory\n")
   check_refused("eval nowhere.safetensors faces", 1, "feral eval: nowhere.safetensors: No such file or directory\n")
-  check_refused("predict m.safetensors", 2, "feral predict: IMAGE is missing\nusage: feral predict MODEL IMAGE... [options]\n")
+  check_refused("predict m.safetensors", 2, "feral predict: PHOTO is missing\nusage: feral predict [MODEL] PHOTO... [options]\n")
   local _, errors, code = feral "trian faces"
   lu.assertStrContains(errors,
     "feral: 'trian' is neither a file nor a verb, did you mean 'train'?\nverbs: bench, eval, predict, ")

@@ -1,7 +1,8 @@
 --- cli: the verbs of the command line, and what the program says of itself.
 ---
 --- A verb is a file here, lua/feral/cli/<verb>.lua. It returns a specification as args.parse takes it, with run(values) in it:
---- run returns true, or nil and a message when it failed.
+--- run returns true, or nil and a message when it failed. What more is to be said of the words than args.parse knows, the
+--- function arrange(values) says: it returns values, or nil and how the verb is misused.
 
 local engine = require "feral.core.engine"
 local args = require "feral.host.args"
@@ -57,6 +58,7 @@ function cli.run(verb, ...)
   if not is_verb(verb) then return unknown_verb(verb) end
   local command = require("feral.cli." .. verb)
   local values, message = args.parse({ ... }, command)
+  if values and not values.help and command.arrange then values, message = command.arrange(values) end
   if not values then
     complain(" %s: %s\nusage: %s", verb, message, command.usage)
     return 2

@@ -14,7 +14,8 @@
 ---
 --- Words are named in capitals and found under their name in small letters; the last may be "IMAGE...": a list of one or more,
 --- or "[IMAGE...]": of any number.
---- A dash in an option's name becomes an underscore: --class-weights is o.class_weights.
+--- A dash in an option's name becomes an underscore: --class-weights is o.class_weights. What else the help shall say stands in
+--- notes, a text.
 
 local errors = require "feral.base.errors"
 
@@ -145,6 +146,7 @@ function args.help(spec)
   rows[#rows + 1] = { "--help", "this text" }
   for _, row in ipairs(rows) do width = math.max(width, #row[1]) end
   for _, row in ipairs(rows) do lines[#lines + 1] = ("  %-" .. width .. "s  %s"):format(row[1], row[2]) end
+  if spec.notes then lines[#lines + 1] = "\n" .. spec.notes end
   return table.concat(lines, "\n")
 end
 
