@@ -33,6 +33,7 @@ local function prepare(value, keys)
   return copy
 end
 
+--- A value as JSON.
 ---@param value any  tables, strings, numbers, booleans
 ---@return string
 function json.encode(value)

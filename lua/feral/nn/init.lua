@@ -25,8 +25,12 @@ local Module = {}
 Module.__index = Module
 nn.Module = Module
 
+--- Called with the constructor's arguments when a layer is made; a class of layers writes its own.
 function Module:init() end
 
+--- Computes the layer's output; layer(x) calls it.
+---@param x Tensor
+---@return Tensor
 function Module:forward() errors.raise("nn.class \"%s\" has no function forward(x)", self.kind) end
 
 local classes = {} -- kind -> class
@@ -36,6 +40,7 @@ local version = 0  -- of all that layers are made of
 --- A number that is another one after a layer was given a child, a parameter or a field that it did not have. Fields that are
 --- there already can change without it: who remembers a network looks at those himself, as plan/watch.lua does.
 ---@return integer
+---@internal
 function nn.version() return version end
 
 --- True for a layer, not for its class.
@@ -123,6 +128,7 @@ end
 
 --- The class of that kind, built in or made by a script with nn.class; nil where there is none.
 ---@param kind string
+---@internal
 function nn.find_class(kind)
   if not classes[kind] then
     for _, file in ipairs(layer_files()) do
@@ -309,6 +315,7 @@ end
 local observer, entering, leaving
 
 --- Calls f(layer, output) after each layer's forward while fn runs.
+---@internal
 function nn.observe(f, fn)
   local before = observer
   observer = f
@@ -317,6 +324,7 @@ function nn.observe(f, fn)
 end
 
 --- True while somebody does: layers then compute one by one, without sharing passes.
+---@internal
 function nn.is_observed() return observer ~= nil end
 
 --- Calls enter(layer, input ...) before and leave(layer, output) after each layer's forward while fn runs. Layers compute as
@@ -324,6 +332,7 @@ function nn.is_observed() return observer ~= nil end
 ---@param enter fun(layer: Module, ...)
 ---@param leave fun(layer: Module, output: Tensor)
 ---@param fn function
+---@internal
 function nn.trace(enter, leave, fn)
   local before_entering, before_leaving = entering, leaving
   entering, leaving = enter, leave
@@ -336,6 +345,7 @@ local interpreter
 --- Runs net(...), but with f(layer, ...) in place of each layer's forward: compile.lua writes a network down so.
 ---@param f fun(layer: Module, ...): any
 ---@param net Module
+---@internal
 function nn.interpret(f, net, ...)
   local before = interpreter
   interpreter = f
@@ -393,6 +403,7 @@ end
 --- Pairs {path, tensor} of all parameters, in a fixed order.
 function Module:named_parameters() return collect(self, "parameter_names") end
 
+--- Pairs {path, tensor} of all buffers (running statistics), in a fixed order.
 function Module:named_buffers() return collect(self, "buffer_names") end
 
 --- All parameters, for an optimiser. One that stands in two places is there once.
@@ -508,23 +519,25 @@ local function freeze_or_unfreeze(verb, frozen)
   end
 end
 
---- Nothing in this layer is trained any more: no gradients, and running statistics stay. With paths, nothing of what matches
---- them, layers with all inside and parameters: net:freeze { "features.*", "4.main.1", "*.bias" }; * stands for any characters.
+--- freeze(patterns): Nothing in this layer is trained any more: no gradients, and running statistics stay. With paths, nothing of
+--- what matches them, layers with all inside and parameters: net:freeze { "features.*", "4.main.1", "*.bias" }; * stands for any
+--- characters.
 ---@param patterns string|string[]|nil
 ---@return Module|string[]  this layer; with paths, those of what was frozen
 --- Raises when a pattern matches nothing.
 Module.freeze = freeze_or_unfreeze("freeze", true)
 
---- Trains it, or what matches the paths, again.
+--- unfreeze(patterns): Trains it, or what matches the paths, again.
 ---@param patterns string|string[]|nil
 ---@return Module|string[]
 Module.unfreeze = freeze_or_unfreeze("unfreeze", false)
 
+--- Forgets the gradients of all parameters.
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do autograd.zero_grad(p) end
 end
 
---- The number of numbers that training may change, or of all in parameters when all is true.
+--- The number of elements of the parameters that training may change; of all parameters when all is true.
 function Module:num_parameters(all)
   local count = 0
   for _, p in ipairs(self:parameters()) do

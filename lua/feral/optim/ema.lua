@@ -22,7 +22,7 @@ local parameters = require "feral.optim.parameters"
 local Ema = {}
 Ema.__index = Ema
 
---- averages = decay * averages + (1 - decay) * parameters
+--- Moves the averages towards the parameters: averages = decay * averages + (1 - decay) * parameters.
 function Ema:update()
   core.average(self.averages, self.params, 1 - self.decay)
 end

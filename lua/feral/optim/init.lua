@@ -74,9 +74,14 @@ function optim.class(kind, defaults)
   })
 end
 
+--- check(): Raises when the options do not fit together.
+--- state_names(): The names of the tensors that are kept for each parameter.
+--- update_all(params, grads, states, steps): Changes parameters by their gradients; states are lists of tensors by name.
+---@internal
 Optimiser.check = function() end
 
 --- Checks all options, of an optimiser or of a group.
+---@internal
 function Optimiser:check_options()
   for _, name in ipairs(self.numeric) do self:check_number(name, self[name], 0) end
   self:check_number("lr", self.lr, 0, true)
@@ -84,6 +89,7 @@ function Optimiser:check_options()
 end
 
 --- Takes up a group: what it has of its own lies in it, the rest it finds in the optimiser.
+---@internal
 function Optimiser:add_group(i, given)
   local known, own = { params = false }, {}
   for name in pairs(self.defaults) do known[name] = false end
@@ -100,6 +106,7 @@ function Optimiser:add_group(i, given)
 end
 
 --- Raises when a parameter stands in two groups.
+---@internal
 function Optimiser:check_repetition()
   local group_of = {}
   for g, group in ipairs(self.groups) do
@@ -111,6 +118,7 @@ function Optimiser:check_repetition()
 end
 
 --- Raises unless the value is a number, at least 'least' (or above it), and below 'limit'.
+---@internal
 function Optimiser:check_number(name, value, least, above, limit)
   local right = type(value) == "number" and value >= least and value < (limit or math.huge)
   if right and not (above and value == least) then return end
@@ -118,6 +126,7 @@ function Optimiser:check_number(name, value, least, above, limit)
     limit and (" and below %g"):format(limit) or "", tostring(value))
 end
 
+---@internal
 function Optimiser:update_all(params, grads, states, steps)
   for i, p in ipairs(params) do
     local own = {}
@@ -252,8 +261,10 @@ function Optimiser:__tostring()
   return ("%s(%d parameters in %d tensors%s, lr = %g)"):format(self.kind, count, #self.params, groups, self.lr)
 end
 
---- Stochastic gradient descent, with momentum if given (Polyak 1964; nesterov: Sutskever et al. 2013).
---- optim.SGD(params, {lr, momentum, dampening, weight_decay, nesterov}); params may be groups, see optim.decay_groups
+--- SGD(params, options): Stochastic gradient descent, with momentum if given (Polyak 1964; nesterov: Sutskever et al. 2013).
+---@param params Tensor[]|table[]  or groups, see optim.decay_groups
+---@param options table|nil  lr = 0.01, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
+---@return Optimiser
 optim.SGD = optim.class("SGD", { lr = 0.01, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false })
 
 function optim.SGD:check()
@@ -285,18 +296,24 @@ local function adam_update(decoupled)
   end
 end
 
---- Adam (Kingma and Ba 2015); weight_decay is added to the gradient.
---- optim.Adam(params, {lr, betas, eps, weight_decay})
+--- Adam(params, options): Adam (Kingma and Ba 2015); weight_decay is added to the gradient.
+---@param params Tensor[]|table[]  or groups
+---@param options table|nil  lr = 1e-3, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0
+---@return Optimiser
 optim.Adam = optim.class("Adam", { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0 })
 optim.Adam.check, optim.Adam.state_names, optim.Adam.update_all = check_betas, adam_states, adam_update(false)
 
---- Adam whose weight_decay shrinks the parameters by themselves (Loshchilov and Hutter 2019).
---- optim.AdamW(params, {lr, betas, eps, weight_decay})
+--- AdamW(params, options): Adam whose weight_decay shrinks the parameters by themselves (Loshchilov and Hutter 2019).
+---@param params Tensor[]|table[]  or groups
+---@param options table|nil  lr = 1e-3, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01
+---@return Optimiser
 optim.AdamW = optim.class("AdamW", { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 0.01 })
 optim.AdamW.check, optim.AdamW.state_names, optim.AdamW.update_all = check_betas, adam_states, adam_update(true)
 
---- RMSprop (Tieleman and Hinton 2012), centred on the mean gradient if asked for (Graves 2013).
---- optim.RMSprop(params, {lr, alpha, eps, weight_decay, momentum, centered})
+--- RMSprop(params, options): RMSprop (Tieleman and Hinton 2012), centred on the mean gradient if asked for (Graves 2013).
+---@param params Tensor[]|table[]  or groups
+---@param options table|nil  lr = 0.01, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0, centered = false
+---@return Optimiser
 optim.RMSprop = optim.class("RMSprop",
   { lr = 0.01, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0, centered = false })
 

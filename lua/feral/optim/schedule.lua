@@ -199,6 +199,7 @@ Plateau.__index = Plateau
 
 function Plateau:at() return self.lr end
 
+--- True when a metric is better than the best so far, by more than the threshold.
 function Plateau:is_better(metric)
   if not self.best then return metric == metric end
   if self.mode == "max" then return metric > self.best * (1 + self.threshold) end

@@ -25,22 +25,25 @@ local function elementwise(name, forward, saves, default)
   end
 end
 
---- x where it is positive, else 0.
+--- relu(x): x where it is positive, else 0.
 elementwise("relu", activation.relu, "output")
 
---- x where it is positive, else slope * x; slope is 0.01 unless given.
+--- leaky_relu(x, slope): x where it is positive, else slope * x; slope is 0.01 unless given.
 elementwise("leaky_relu", activation.leaky_relu, "input", 0.01)
 
---- x where it is positive, else alpha * (e^x - 1); alpha is 1 unless given (Clevert et al. 2016).
+--- elu(x, alpha): x where it is positive, else alpha * (e^x - 1); alpha is 1 unless given (Clevert et al. 2016).
 elementwise("elu", activation.elu, "input", 1)
 
---- x * Phi(x), Phi the normal distribution function: the exact form, not the one with tanh (Hendrycks and Gimpel 2016).
+--- gelu(x): x * Phi(x), Phi the normal distribution function: the exact form, not the one with tanh (Hendrycks and Gimpel 2016).
 elementwise("gelu", activation.gelu, "input")
 
---- x * sigmoid(x), also called swish (Elfwing et al. 2018).
+--- silu(x): x * sigmoid(x), also called swish (Elfwing et al. 2018).
 elementwise("silu", activation.silu, "input")
 
+--- sigmoid(x): The logistic function 1 / (1 + e^-x) of each element.
 elementwise("sigmoid", arith.sigmoid, "output")
+
+--- tanh(x): The hyperbolic tangent of each element.
 elementwise("tanh", arith.tanh, "output")
 
 --- A weight of one number a channel, shaped to broadcast over an input whose second dimension are the channels.
@@ -92,9 +95,13 @@ local function along_dimension(name)
 end
 
 --- softmax(x, dim): e^x over its sum along a dimension.
+---@param x Tensor
+---@param dim integer  2 for the classes of N x classes
+---@return Tensor  of x's shape
+--- Raises without a dimension.
 along_dimension("softmax")
 
---- log_softmax(x, dim): the logarithm of softmax, exact where softmax is nearly 0.
+--- log_softmax(x, dim): The logarithm of softmax, exact where softmax is nearly 0.
 along_dimension("log_softmax")
 
 return activations

@@ -68,7 +68,7 @@ end
 ---@return boolean
 function autograd.may_overwrite(grad) return is_own(grad, mark) end
 
---- For a backward function that remembers a gradient: it stays until its scope ends.
+--- hold(grad): For a backward function that remembers a gradient: it stays until its scope ends.
 ---@param grad Tensor
 ---@return Tensor grad
 autograd.hold = hold
@@ -253,6 +253,8 @@ function autograd.no_grad(fn, ...)
   return fn(...)
 end
 
+--- True where operations are recorded: outside of no_grad.
+---@return boolean
 function autograd.is_enabled() return enabled end
 
 --- The gradient collected in a leaf; nil before backward and after zero_grad.

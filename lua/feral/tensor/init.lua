@@ -23,11 +23,14 @@ local function sizes_of(...)
 end
 
 --- A tensor of zeros: zeros(2, 3), zeros({2, 3}), zeros(2, 3, "i32").
+---@return Tensor
 function tensor.zeros(...)
   local sizes, dtype = sizes_of(...)
   return create.full(sizes, 0, dtype)
 end
 
+--- A tensor of ones: ones(2, 3), ones({2, 3}), ones(2, 3, "i32").
+---@return Tensor
 function tensor.ones(...)
   local sizes, dtype = sizes_of(...)
   return create.full(sizes, 1, dtype)
@@ -36,13 +39,16 @@ end
 --- A tensor whose numbers are whatever lay in its memory.
 function tensor.empty(...) return create.empty(sizes_of(...)) end
 
+--- A tensor whose elements all have this value.
 ---@param sizes integer[]
 ---@param value number
 ---@param dtype string|nil  "f32" (default), "u8", "i32"
 function tensor.full(sizes, value, dtype) return create.full(sizes, value, dtype) end
 
+--- Zeros of the shape and dtype of another tensor.
 function tensor.zeros_like(t) return create.full(t.shape, 0, t.dtype) end
 
+--- Ones of the shape and dtype of another tensor.
 function tensor.ones_like(t) return create.full(t.shape, 1, t.dtype) end
 
 local function drawn(name, fill, sizes, dtype, a, b)
@@ -108,16 +114,24 @@ function tensor.eye(n)
   return t
 end
 
---- A tensor from the bytes of a string, row-major.
+--- from_bytes(bytes, sizes, dtype): A tensor from the bytes of a string, row-major, in this machine's byte order.
+---@param bytes string
+---@param sizes integer[]
+---@param dtype string|nil  "f32" (default), "u8", "i32"
+--- Raises when the string is not as long as the sizes say.
 tensor.from_bytes = create.from_bytes
 
 --- A tensor in a .npy file, as numpy reads and writes them: save(path, t), load(path). Failing, they return nil and a message.
 tensor.save, tensor.load = npy.save, npy.load
 
-tensor.cat, tensor.stack, tensor.where, tensor.matmul = ops.cat, ops.stack, ops.where, ops.matmul
+
+--- is_tensor(value): True for a tensor.
+---@return boolean
 tensor.is_tensor = core.is_tensor
 
---- Opens a scope: local s <close> = tensor.scope(). Leaving it gives back all tensors made since, except kept ones.
+tensor.cat, tensor.stack, tensor.where, tensor.matmul = ops.cat, ops.stack, ops.where, ops.matmul
+
+--- scope(): Opens a scope: local s <close> = tensor.scope(). Leaving it gives back all tensors made since, except kept ones.
 tensor.scope = scope.scope
 
 --- Calls fn inside a scope; the tensors that it returns live on, all others it made are given back.
@@ -126,8 +140,13 @@ function tensor.tidy(fn, ...)
   return open:leave(fn(...))
 end
 
---- Bytes and blocks in use: live, peak, cap, blocks, requests, recycled.
+--- memory(): Bytes and blocks in use: live, peak, cap, blocks, requests, recycled.
+---@return table<string, integer>
 tensor.memory = scope.memory
+
+--- memory_cap(bytes): Lets requests for memory beyond so many bytes fail with "not enough memory"; 0 for no cap.
+--- reset_peak(): Begins to measure the peak of memory again, from what is in use now.
+--- trim(): Gives memory back to the system that is kept for tensors to come.
 tensor.memory_cap, tensor.reset_peak, tensor.trim = scope.memory_cap, scope.reset_peak, scope.trim
 
 --- Starts the random numbers of rand, randn, dropout, weights ... again from a seed.

@@ -45,12 +45,22 @@ local function binary(name, slope_a, slope_b)
   end
 end
 
+--- add(a, b): a + b, elementwise with broadcasting.
+---@param a Tensor|number
+---@param b Tensor|number
+---@return Tensor  of the broadcast shape
+--- Raises when the shapes cannot be broadcast; so do all that follow.
 binary("add", function(g) return g end, function(g) return g end)
+--- sub(a, b): a - b, elementwise with broadcasting.
 binary("sub", function(g) return g end, function(g) return arith.neg(g) end)
+--- mul(a, b): a * b, elementwise with broadcasting.
 binary("mul", function(g, _, b) return arith.mul(g, b) end, function(g, a) return arith.mul(g, a) end)
+--- div(a, b): a / b, elementwise with broadcasting.
 binary("div", function(g, _, b) return arith.div(g, b) end,
   function(g, _, b, out) return arith.neg(arith.mul(g, arith.div(out, b))) end)
 -- a^0 is 1 and 0^b is 0 all around a = 0, where the formulas multiply 0 by infinity
+
+--- pow(a, b): a to the power of b, elementwise with broadcasting.
 binary("pow",
   function(g, a, b)
     local slope = arith.mul(g, arith.mul(b, arith.pow(a, arith.sub(b, 1))))
@@ -64,8 +74,12 @@ binary("pow",
 local function won(g, loses, a, b)
   return arith.mul(g, arith.sub(1, arith.add(loses(a, b), arith.mul(arith.eq(a, b), 0.5))))
 end
--- maximum(a, b), minimum(a, b): a NaN in either is the result; where both are equal each gets half of the gradient
+
+--- maximum(a, b): The larger of a and b, elementwise with broadcasting. A NaN in either is the result; where both are equal each
+--- gets half of the gradient.
 binary("maximum", function(g, a, b) return won(g, arith.lt, a, b) end, function(g, a, b) return won(g, arith.gt, a, b) end)
+
+--- minimum(a, b): The smaller of a and b, elementwise with broadcasting; NaN and gradients as with maximum.
 binary("minimum", function(g, a, b) return won(g, arith.gt, a, b) end, function(g, a, b) return won(g, arith.lt, a, b) end)
 
 for _, name in ipairs { "eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round", "isnan" } do
@@ -82,13 +96,20 @@ local function unary(name, slope)
   end
 end
 
+--- neg(x): -x, elementwise.
+---@return Tensor  of x's shape, as of all that follow
 unary("neg", function(g) return arith.neg(g) end)
+--- abs(x): The absolute value of each element.
 unary("abs", function(g, x) return arith.mul(g, arith.sign(x)) end)
+--- exp(x): e to the power of each element.
 unary("exp", function(g, _, y) return arith.mul(g, y) end)
+--- log(x): The natural logarithm of each element; -inf of 0, NaN of negative ones.
 unary("log", function(g, x) return arith.div(g, x) end)
--- infinite at 0, as PyTorch's; std's is 0 there
+--- sqrt(x): The square root of each element; NaN of negative ones. The gradient is infinite at 0, as PyTorch's; std's is 0 there.
 unary("sqrt", function(g, _, y) return arith.div(g, arith.mul(y, 2)) end)
+--- sin(x): The sine of each element, in radians.
 unary("sin", function(g, x) return arith.mul(g, arith.cos(x)) end)
+--- cos(x): The cosine of each element, in radians.
 unary("cos", function(g, x) return arith.neg(arith.mul(g, arith.sin(x))) end)
 
 --- relu, leaky_relu, elu, gelu, silu, prelu, sigmoid, tanh, softmax, log_softmax
@@ -160,8 +181,7 @@ function ops.std(x, dim, keep, biased)
   end)
 end
 
---- max(x, dim, keep), min(x, dim, keep) -> values and positions (i32, 1-based) along a dimension; without one, of all. A NaN is
---- the largest and the smallest, so it shows; of equal elements the first counts, and gets the gradient.
+--- The largest or smallest elements; of equal ones the first counts, and gets the gradient.
 local function extreme(name)
   local forward = reduce[name]
   ops[name] = function(x, dim, keep)
@@ -181,14 +201,30 @@ local function extreme(name)
   end
 end
 
+--- max(x, dim, keep): The largest elements along a dimension and their positions; without a dimension, of all.
+--- The first of equal elements counts, and gets the gradient. A NaN is the largest and the smallest, so it shows.
+---@param x Tensor
+---@param dim integer|nil
+---@param keep boolean|nil  keep the dimension, with size 1
+---@return Tensor values
+---@return Tensor positions  i32, 1-based
 extreme("max")
+
+--- min(x, dim, keep): The smallest elements along a dimension and their positions; without a dimension, of all.
+--- The first of equal elements counts, and gets the gradient. A NaN is the largest and the smallest, so it shows.
+---@param x Tensor
+---@param dim integer|nil
+---@param keep boolean|nil  keep the dimension, with size 1
+---@return Tensor values
+---@return Tensor positions  i32, 1-based
 extreme("min")
 
 --- Positions (i32, 1-based) of the largest along a dimension; without one, of the flattened tensor. The first of equal ones, or
 --- of those that are NaN.
 function ops.argmax(x, dim, keep) return (select(2, reduce.max(real_or_whole(x), dim, keep))) end
 
---- The same of the smallest; the first NaN where there is one.
+--- Positions (i32, 1-based) of the smallest along a dimension; without one, of the flattened tensor. The first NaN where there
+--- is one.
 function ops.argmin(x, dim, keep) return (select(2, reduce.min(real_or_whole(x), dim, keep))) end
 
 --- A view: its gradient is that of x looked at the other way. One that finds nothing to do gives x itself, which has its own
@@ -214,17 +250,34 @@ local function pad_back(part)
   end
 end
 
+--- reshape(x, ...): The same elements in another shape, row-major: reshape(2, -1), or a table of sizes. -1 is what is left
+--- for it; a view where the memory allows, else a copy.
+---@return Tensor
+--- Raises when the number of elements differs.
 viewing("reshape", reshape_back)
+--- squeeze(x, dim): Without a dimension of size 1; without all of them where none is named.
 viewing("squeeze", reshape_back)
+--- unsqueeze(x, dim): With a new dimension of size 1 at dim: 1 .. x:dim() + 1, or negative from the end.
 viewing("unsqueeze", reshape_back)
+--- contiguous(x): x itself when its elements lie row-major in memory, else a copy that does.
 viewing("contiguous", function(g) return g end)
+--- as_image(x): x itself when its elements lie channels last in memory, as images are computed, else a copy that does. Shape
+--- and values stay.
 viewing("as_image", function(g) return g end)
+--- clone(x): A copy of its own memory.
 viewing("clone", function(g) return g end)
+--- expand(x, ...): Dimensions of size 1 repeated to these sizes without a copy; read only, since elements share memory.
 viewing("expand", function(g, x) return unbroadcast(g, x) end)
+--- transpose(x, a, b): A view with dimensions a and b exchanged; the last two where none are named.
 viewing("transpose", function(g, _, a) return view.transpose(g, a[1], a[2]) end)
+--- select(x, dim, index): A view of x at one index of a dimension, without that dimension; a negative index counts from the
+--- end.
 viewing("select", pad_back(view.select))
+--- select_first(x, index): x[index]: a view of one element of the first dimension.
 viewing("select_first", pad_back(view.select_first))
+--- narrow(x, dim, start, length): A view of the elements start .. start + length - 1 of a dimension.
 viewing("narrow", pad_back(view.narrow))
+--- permute(x, ...): A view whose i-th dimension is x's dimension of the i-th number given: permute(2, 1), or a table.
 viewing("permute", function(g, _, a)
   local dims, back = type(a[1]) == "table" and a[1] or a, {}
   for to, from in ipairs(dims) do back[from < 0 and from + #dims + 1 or from] = to end
@@ -306,7 +359,17 @@ function ops.flatten(x, first, last)
   return ops.reshape(x, merged)
 end
 
---- In-place forms refuse tensors that a gradient depends on.
+--- add_(x, other): x + other, written into x; raises, as all in-place forms do, when a gradient depends on x.
+---@param x Tensor  f32
+---@param other Tensor|number  broadcast to x's shape
+---@return Tensor x
+--- sub_(x, other): x - other, written into x.
+--- mul_(x, other): x * other, written into x.
+--- div_(x, other): x / other, written into x.
+--- pow_(x, other): x to the power of other, written into x.
+--- maximum_(x, other): The larger of x and other, written into x.
+--- minimum_(x, other): The smaller of x and other, written into x.
+--- copy_(x, other): The elements of other, broadcast to x's shape and converted to its dtype, written into x.
 for _, name in ipairs { "add_", "sub_", "mul_", "div_", "pow_", "maximum_", "minimum_", "copy_" } do
   local forward = arith[name]
   ops[name] = function(t, other)
@@ -315,11 +378,16 @@ for _, name in ipairs { "add_", "sub_", "mul_", "div_", "pow_", "maximum_", "min
   end
 end
 
+--- Writes a number into every element of t.
+---@param t Tensor
+---@param value number
+---@return Tensor t
 function ops.fill_(t, value)
   autograd.check_in_place(t, "fill_")
   return create.fill_(t, value)
 end
 
+--- Writes 0 into every element of t.
 function ops.zero_(t) return ops.fill_(t, 0) end
 
 --- The values of a line in another order, or some of them; their gradients go back to where they came from.
@@ -334,11 +402,17 @@ local function ordering(name)
   end
 end
 
---- sort(x, falling) -> values and their positions (i32) along the last dimension; equal ones stay in their order, and a NaN is
---- larger than all numbers: last in rising order, first in falling order, as PyTorch's.
+--- sort(x, falling): The elements in rising order along the last dimension, and their positions (i32, 1-based). Equal ones stay
+--- in their order, and a NaN is larger than all numbers: last in rising order, first in falling order, as PyTorch's.
+---@param falling boolean|nil  in falling order
+---@return Tensor values
+---@return Tensor positions
 ordering("sort")
 
---- topk(x, k) -> the k largest along the last dimension, falling, and their positions; a NaN is larger than all numbers.
+--- topk(x, k): The k largest elements along the last dimension, falling, and their positions (i32, 1-based). A NaN is larger
+--- than all numbers.
+---@return Tensor values
+---@return Tensor positions
 ordering("topk")
 
 --- Sums of all elements up to each, along dim; of i32 exact i32s.

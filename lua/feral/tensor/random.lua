@@ -36,9 +36,12 @@ function random.stream()
   return state.seed, state.count
 end
 
----@return table  {seed, count}, for checkpoints
+--- Where the generator stands, for checkpoints.
+---@return {seed: integer, count: integer}
 function random.state() return { seed = state.seed, count = state.count } end
 
+--- Goes on from where random.state() was.
+---@param saved {seed: integer, count: integer}
 function random.set_state(saved) state = { seed = saved.seed, count = saved.count } end
 
 return random

@@ -133,6 +133,10 @@ end
 
 ---- From what it says to faces ----
 
+--- How much two boxes overlap: the area that both cover over the area that either covers (intersection over union), 0 to 1.
+---@param a number[]  {x, y, width, height}
+---@param b number[]
+---@return number
 local function overlap(a, b)
   local w = math.min(a[1] + a[3], b[1] + b[3]) - math.max(a[1], b[1])
   local h = math.min(a[2] + a[4], b[2] + b[4]) - math.max(a[2], b[2])

@@ -33,6 +33,7 @@ end
 ---@return integer[] geometry
 ---@return integer kh
 ---@return integer kw
+---@internal
 function Conv2d.geometry(where, kernel, options, groups)
   local kh, kw = sizes.pair(where, "kernel", kernel)
   local stride_h, stride_w = sizes.pair(where, "stride", options.stride)
@@ -47,6 +48,7 @@ end
 ---@param bias Tensor|nil  F
 ---@param geometry integer[]  from Conv2d.geometry
 ---@return Tensor  N x F x H' x W'
+---@internal
 function Conv2d.apply(x, weight, bias, geometry)
   local y = core.forward(x, weight, bias, geometry)
   if not autograd.wanted(x, weight, bias) then return y end

@@ -32,6 +32,7 @@ end
 ---@return Tensor y  N x T x H
 ---@return Tensor h  1 x N x H, after the last step (in reverse: the first)
 ---@return Tensor c  1 x N x H
+---@internal
 function LSTM.layer(x, w, h, c, reverse, lengths)
   local inputs = { x, w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh, h, c, n = 7 }
   local y, last_h, last_c, steps, gates, hidden, cells =

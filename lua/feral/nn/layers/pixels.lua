@@ -9,6 +9,7 @@ local Pixels = nn.class "Pixels"
 --- One image as a sequence of pixels.
 ---@param x Tensor  N x C x H x W
 ---@return Tensor   N x H W x C
+---@internal
 function Pixels.of(x)
   local n, c, h, w = table.unpack(x.shape)
   return ops.reshape(ops.permute(x, 1, 3, 4, 2), n, h * w, c)

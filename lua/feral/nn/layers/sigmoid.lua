@@ -2,7 +2,7 @@ local nn = require "feral.nn"
 local activations = require "feral.tensor.activations"
 local errors = require "feral.base.errors"
 
---- 1 / (1 + e^-x).
+--- The logistic function, 1 / (1 + e^-x).
 ---@class Sigmoid : Module
 local Sigmoid = nn.class "Sigmoid"
 
