@@ -220,7 +220,8 @@ function T.test_help_reads_the_sources()
   lu.assertStrContains(output, "nothing is called 'no_such'")
   output = answers "help()\nhelp(nn.Linear)\nhelp(nn)\n"
   lu.assertStrContains(output, "  tensor       making tensors")
-  lu.assertStrContains(output, "Linear:forward(x, relu)\n      x: Tensor  N x inputs")
+  lu.assertStrContains(output,
+    "Linear:forward(x, relu)\n  Computes the layer's output; layer(x) calls it.\n    x: Tensor  N x inputs")
 end
 
 return T

@@ -138,11 +138,33 @@ function repl.compile(text)
   return chunk, message
 end
 
+--- What "?x" and "x?" ask about: the value where the words have one, else the words themselves.
+local function subject_of(words)
+  local chunk = load("return " .. words:gsub(":([%a_][%w_]*)$", ".%1"), "=stdin", "t")
+  if not chunk then return nil end
+  if not words:find("^[%a_][%w_.:]*$") then return chunk end
+  return function()
+    local ok, value = pcall(chunk)
+    return ok and value ~= nil and value or words
+  end
+end
+
+--- "?x" and "x?" as help(x), "?" alone as help(); nil for other lines.
+---@param text string
+---@return function|nil chunk
+function repl.question(text)
+  local words = text:match("^%s*%?%s*(.-)%s*$") or text:match("^%s*(.-)%s*%?%s*$")
+  if not words then return nil end
+  local subject = words == "" and function() end or subject_of(words)
+  return subject and function() require("feral.host.help").show(subject()) end
+end
+
 --- Reads lines until they make a chunk. Returns it and its text; false after Ctrl-C or an error; nil at the end.
 local function read_chunk(host)
   local text = host.read("> ")
   while text do
     local chunk, message = repl.compile(text)
+    if message then chunk = repl.question(text) end
     if chunk then return chunk, text end
     local line = not message and host.read(">> ")
     if message then
