@@ -152,6 +152,19 @@ function T.test_optimisers_print_their_options()
   lu.assertStrContains(shown "Adam", "lr = 1e-3, betas = {0.9, 0.999}")
 end
 
+function T.test_any_value_gets_an_answer()
+  local classes = feral.model.stages
+  for _, value in ipairs { 42, true, print, {}, classes, feral.data.emotions, io.stdout, setmetatable({}, {}) } do
+    lu.assertTrue(#shown(value) > 10, tostring(value))
+  end
+  lu.assertStrContains(shown(feral.optim.schedule), "\n\nschedule.step(opt, every, options)")
+  lu.assertNil(shown(feral.optim.schedule):match("Schedule:.*\nschedule%."))
+  local scope = feral.tensor.scope()
+  lu.assertStrContains(shown(scope), ":leave(...)")
+  scope:close()
+  lu.assertStrContains(program.run({ "-i" }, "help(nosuch)\n"), "nil: nothing has that name here")
+end
+
 -- ---- names ----
 
 function T.test_names_are_found_without_their_module()

@@ -103,14 +103,16 @@ local function print_module(name, module)
   print_rows(layers)
 end
 
---- A file that is no public module, all that it says.
+--- A file that is no public module, all that it says: first its functions, then the methods of its classes.
 local function print_file(module)
   local file = docs.of_module(module)
-  print_block(module:gsub("^feral%.", ""), file.header)
-  for _, entry in ipairs(file.entries) do
-    if entry.owner ~= "" and entry.summary and not entry.internal then
-      print ""
-      print_block(entry.signature, entry.text)
+  print_block((module:gsub("^feral%.", "")), file.header)
+  for _, owners in ipairs { "^%l", "^%u" } do
+    for _, entry in ipairs(file.entries) do
+      if entry.owner:find(owners) and entry.summary and not entry.internal then
+        print ""
+        print_block(entry.signature, entry.text)
+      end
     end
   end
 end
@@ -159,15 +161,17 @@ local function class_of(methods)
     local file = docs.of_source(debug.getinfo(f, "S").source)
     local entry = file and file.at[debug.getinfo(f, "S").linedefined]
     local class = entry and file.classes[entry.owner]
-    if class and not class.parent then return entry.owner, class.text end
+    if entry and entry.owner:find("^%u") and not (class and class.parent) then return entry.owner, class and class.text end
   end
 end
 
 local function print_object(value)
   local methods = catalogue.methods_of(value)
   local name, text = class_of(methods)
-  local kind = type(value) == "table" and rawget(value, "kind")
-  print_block(type(kind) == "string" and kind or name or "An object", text or {})
+  local kind = type(value) == "table" and rawget(value, "kind") or nil
+  local meta = debug.getmetatable(value)
+  local other = type(meta) == "table" and rawget(meta, "__name") or "An object"
+  print_block(type(kind) == "string" and kind or name or other, text or {})
   local rows = method_rows(methods)
   if #rows > 0 then print "" end
   print_rows(rows)
@@ -231,7 +235,7 @@ local function print_item(item)
   if item.kind == "verb" then return print(require("feral.host.args").help(item.value)) end
   if item.kind == "layer" or item.kind == "class" then return help.show(item.value) end
   if type(item.value) == "function" and item.kind ~= "method" then return print_function(item.value, item.path, item.module) end
-  print_block(title_of(item), item.entry.text)
+  print_block(title_of(item), item.entry.summary and item.entry.text or { "Not documented." })
 end
 
 --- True where a name is that of an item: "split", "Set:split", "set.split", "tensor.reshape" for a method of tensors.
@@ -303,14 +307,13 @@ local function show_table(value)
   local nn = require "feral.nn"
   local kind = rawget(value, "kind")
   if value == nn.Module then return print_object(setmetatable({}, nn.Module)) end
-  if type(kind) == "string" and value.child_names ~= nil or getmetatable(value) ~= nil and value.add_child ~= nil then
-    return print_layer(kind, layer_file(value) or docs.read "")
+  if nn.is_layer(value) or kind and nn.find_class(kind) == value then
+    return print_layer(value.kind, layer_file(value) or docs.read "")
   end
   if type(kind) == "string" and rawget(value, "defaults") then return print_class("optim." .. kind, value) end
   if module then return print_file(module) end
-  if type(value.name) == "string" and stephelp.is_kind(value.name) then
-    return print_block(stephelp.signature(value.name), stephelp.text(value.name))
-  end
+  local step = rawget(value, "name")
+  if type(step) == "string" and stephelp.is_kind(step) then return print_block(stephelp.signature(step), stephelp.text(step)) end
   if next(catalogue.methods_of(value)) then return print_object(value) end
   local meta = debug.getmetatable(value)
   if type(meta) == "table" and type(meta.__call) == "function" then return print_function(meta.__call) end
@@ -331,6 +334,11 @@ function help.show(thing)
 end
 
 return setmetatable(help, {
-  __call = function(_, ...) help.show(...) end,
+  __call = function(_, ...)
+    if select("#", ...) > 0 and (...) == nil then
+      return print "nil: nothing has that name here; help(\"name\") looks a name up, help() lists the modules"
+    end
+    help.show(...)
+  end,
   __tostring = function() return "help() lists the modules; help(thing) tells of a module, a function, a layer or a name" end,
 })

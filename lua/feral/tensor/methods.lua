@@ -84,6 +84,11 @@
 --- isnan(x): 1 where an element is not a number (NaN), else 0.
 ---@return Tensor  u8, of x's shape
 
+--- leave(scope, ...): Ends a scope; of what was made in it the tensors given here live on, in the scope around it.
+---@return ...  what was given
+
+--- close(scope): Ends a scope: what was made in it is given back, but what is kept.
+
 return {
   { "Fields", "shape dtype grad" },
   { "Shape", "size dim numel strides reshape flatten squeeze unsqueeze transpose permute expand contiguous "
