@@ -200,7 +200,7 @@ function T.test_what_is_wrong_is_named()
   check_refused("predict m.safetensors", 2, "feral predict: PHOTO is missing\nusage: feral predict [MODEL] PHOTO... [options]\n")
   local _, errors, code = feral "trian faces"
   lu.assertStrContains(errors,
-    "feral: 'trian' is neither a file nor a verb, did you mean 'train'?\nverbs: bench, eval, predict, ")
+    "feral: 'trian' is neither a file nor a verb, did you mean 'train'?\nverbs: bench, card, eval, models, predict, ")
   lu.assertEquals(code, 2)
 end
 
