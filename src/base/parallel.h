@@ -23,7 +23,7 @@ static inline double omp_get_wtime(void) {
 }
 #endif
 
-/* Below this many numbers a loop is not worth waking a second thread. */
+/* Below this many elements a loop is not worth waking a second thread. */
 enum { PARALLEL_MIN = 16384 };
 
 /* First element of piece 'i' when n elements are cut into 'pieces' nearly equal ones. */

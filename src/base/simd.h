@@ -1,7 +1,7 @@
 /*
-** simd.h -- vectors as wide as the instruction set this file is compiled for. The floors from src/tensor up are
+** simd.h -- vectors as wide as the instruction set this file is compiled for. The folders from src/tensor up are
 ** compiled once an instruction set (see the Makefile) and the host picks one when it starts, so plain C and these
-** types are all that a kernel needs: VLANES numbers a vector, and one source for SSE2, AVX2, AVX-512 and NEON.
+** types are all that a kernel needs: VLANES elements a vector, and one source for SSE2, AVX2, AVX-512 and NEON.
 */
 #ifndef FERAL_SIMD_H
 #define FERAL_SIMD_H
@@ -146,7 +146,7 @@ static inline void vstore_masked(real *p, vreal v, int n) {
 }
 #endif
 
-/* The first n lanes of p, zero in the rest. */
+/* The first n lanes of p, zero in the remaining ones. */
 static inline vreal vload_part(const real *p, int n) {
   if (__builtin_constant_p(n) && n == VLANES) return vload(p);
   if (__builtin_constant_p(n) && n == VLANES / 2) return vwiden(vload_half(p));

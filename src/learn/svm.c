@@ -29,7 +29,7 @@ static long first_unsound_row(const real *x, long rows, long width) {
 }
 
 /* mean, deviation (width): of the columns of x (rows, width), the deviation 1 where a column holds one value only; returns
-   the variance of all numbers. sum: (width) of scratch. */
+   the variance of all elements. sum: (width) of scratch. */
 static double column_moments(const real *x, long rows, long width, real *mean, real *deviation, double *sum) {
   enum { STRIP = 64 };
 #pragma omp parallel for
@@ -416,7 +416,7 @@ static int l_votes(lua_State *L) {
   return 1;
 }
 
-/* moments(x) -> mean (D), deviation (D), variance of all numbers: over the rows of x (N, D). */
+/* moments(x) -> mean (D), deviation (D), variance of all elements: over the rows of x (N, D). */
 static int l_moments(lua_State *L) {
   tensor_check_real(L, 1, "svm: x", 2);
   lua_settop(L, 1);
@@ -442,7 +442,7 @@ static void check_sound(lua_State *L, const real *x, long rows, long width) {
 static const real *push_column_numbers(lua_State *L, int arg, const char *name, long width) {
   const Tensor *t = tensor_opt_real(L, arg, name, 1);
   if (t != NULL && t->shape[0] != width)
-    tensor_error(L, "%s has %I numbers, the features have %I columns", name, (lua_Integer)t->shape[0],
+    tensor_error(L, "%s has %I elements, the features have %I columns", name, (lua_Integer)t->shape[0],
                  (lua_Integer)width);
   return t == NULL ? (lua_pushnil(L), NULL) : tensor_reals(tensor_push_in_layout(L, arg, LAYOUT_ROWS));
 }

@@ -13,7 +13,7 @@
 
 /* ---- kernels ---- */
 
-/* x, dx, y, dy (rows,c). Few channels make short loops, so several rows are taken as one long row of 'width' numbers,
+/* x, dx, y, dy (rows,c). Few channels make short loops, so several rows are taken as one long row of 'width' values,
    and vectors of one number a channel are repeated to that width. */
 typedef struct NormGeometry {
   long rows, c, width, pieces;
@@ -37,7 +37,7 @@ static long piece_first(const NormGeometry *g, long piece) {
   return first < total ? first : total;
 }
 
-/* Loops over the numbers of a piece: i counts from its start in the whole, j in the long row. */
+/* Loops over the values of a piece: i counts from its start in the whole, j in the long row. */
 #define EACH_OF_PIECE(g, p, statement)                                                                                 \
   for (long at = piece_first(g, p), end = piece_first(g, (p) + 1); at < end; at += (g)->width) {                       \
     long n = end - at < (g)->width ? end - at : (g)->width;                                                            \
@@ -47,7 +47,7 @@ static long piece_first(const NormGeometry *g, long piece) {
     }                                                                                                                  \
   }
 
-/* Adds n numbers of a long row, or four long rows, less 'origin', to the sums of values and of squares (width). */
+/* Adds n values of a long row, or four long rows, less 'origin', to the sums of values and of squares (width). */
 static void add_values(const real *restrict x, const real *restrict origin, long n, double *restrict sum,
                        double *restrict square) {
   for (long j = 0; j < n; j++) {
@@ -66,8 +66,8 @@ static void add_four_values(const real *restrict x, const real *restrict origin,
   }
 }
 
-/* sums (pieces,2,width): of x less origin (width) and of its squares. With an origin among the numbers the squares are not much
-   larger than the variance, so floats resolve it, however far from 0 the numbers lie. */
+/* sums (pieces,2,width): of x less origin (width) and of its squares. With an origin among the values the squares are not much
+   larger than the variance, so floats resolve it, however far from 0 the values lie. */
 static void sum_values(const NormGeometry *g, const real *x, const real *origin, double *sums) {
   memset(sums, 0, (size_t)(g->pieces * 2 * g->width) * sizeof *sums);
 #pragma omp parallel for if (g->pieces > 1)
@@ -170,7 +170,7 @@ static void normalise_backward(const NormGeometry *g, const Line *line, const re
   }
 }
 
-/* Repeats the first c numbers of v to the width. */
+/* Repeats the first c values of v to the width. */
 static void repeat(const NormGeometry *g, real *v) {
   for (long j = g->c; j < g->width; j++) v[j] = v[j - g->c];
 }
@@ -218,7 +218,7 @@ static real *check_vector(lua_State *L, int arg, const char *what, long c, bool 
   const Tensor *t = optional && lua_isnil(L, arg) ? NULL : tensor_check_real(L, arg, what, 1);
   if (t == NULL) return NULL;
   if (t->shape[0] != c || !tensor_is_layout(t, LAYOUT_ROWS))
-    tensor_error(L, "%s has %I numbers, the input has %I channels", what, (lua_Integer)t->shape[0], (lua_Integer)c);
+    tensor_error(L, "%s has %I elements, the input has %I channels", what, (lua_Integer)t->shape[0], (lua_Integer)c);
   return t->data;
 }
 
@@ -276,7 +276,7 @@ static int l_forward(lua_State *L) {
   b.momentum = luaL_checknumber(L, 7);
   b.eps = luaL_checknumber(L, 8);
   if (training && b.g.rows < 2)
-    tensor_error(L, "batch_norm: input %s has one number a channel, which has no variance: train on larger batches",
+    tensor_error(L, "batch_norm: input %s has one value a channel, which has no variance: train on larger batches",
                  tensor_describe(L, x));
   x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   double *sums;
@@ -300,7 +300,7 @@ static int l_forward(lua_State *L) {
 
 /* backward(dy, x, weight, bias, mean, 1 / standard deviation, training, relu, want dx, want dweight, over)
    -> dx, dweight, dbias; over: dx in the memory of dy, if that lies as it should
-   weight and bias as they were in forward: with them relu finds again which numbers were above 0 */
+   weight and bias as they were in forward: with them relu finds again which values were above 0 */
 static int l_backward(lua_State *L) {
   lua_settop(L, 11);
   NormGeometry g = check_input(L, 2, "batch_norm: input");

@@ -117,7 +117,7 @@ static int l_forward(lua_State *L) {
   lua_settop(L, 4);
   ConvGeometry g = check_geometry(L, 4, x->shape, w->shape);
   if (b != NULL && b->shape[0] != g.f)
-    tensor_error(L, "conv2d: bias has %I numbers, weight has %I filters", (lua_Integer)b->shape[0], (lua_Integer)g.f);
+    tensor_error(L, "conv2d: bias has %I elements, weight has %I filters", (lua_Integer)b->shape[0], (lua_Integer)g.f);
   x = tensor_push_in_layout(L, 1, LAYOUT_IMAGE);
   w = tensor_push_in_layout(L, 2, LAYOUT_ROWS);
   if (b != NULL) b = tensor_push_in_layout(L, 3, LAYOUT_ROWS);

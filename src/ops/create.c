@@ -59,7 +59,7 @@ static void check_value(lua_State *L, DType dtype, double value) {
     tensor_error(L, "the number %f does not fit into dtype %s", (lua_Number)value, dtype_name(dtype));
 }
 
-/* empty({sizes}, dtype): the numbers are whatever lay there. */
+/* empty({sizes}, dtype): the elements are whatever lay there. */
 static int l_empty(lua_State *L) {
   long shape[TENSOR_MAX_DIMS];
   DType dtype = tensor_check_dtype_name(L, 2, DTYPE_REAL);
@@ -224,7 +224,7 @@ static int l_item(lua_State *L) {
   return 1;
 }
 
-/* Pushes a string of a real tensor's numbers (row-major) as halves. */
+/* Pushes a string of a real tensor's elements (row-major) as halves. */
 static int push_halves(lua_State *L, const Tensor *t) {
   luaL_Buffer buffer;
   long count = tensor_numel(t);
@@ -238,7 +238,7 @@ static int push_halves(lua_State *L, const Tensor *t) {
   return 1;
 }
 
-/* tobytes(t, format) -> the numbers of a tensor as a string, row-major, in this machine's byte order; format "f2": those of
+/* tobytes(t, format) -> the elements of a tensor as a string, row-major, in this machine's byte order; format "f2": those of
    a real tensor as halves */
 static int l_tobytes(lua_State *L) {
   static const char *const formats[] = {"own", "f2", NULL};

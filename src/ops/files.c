@@ -140,7 +140,7 @@ static int l_read_into(lua_State *L) {
 
 /* ---- writing ---- */
 
-/* Writes a tensor's numbers row-major, whatever its strides, through a small buffer. */
+/* Writes a tensor's elements row-major, whatever its strides, through a small buffer. */
 static void write_tensor(FileWriter *writer, const Tensor *t) {
   size_t item = dtype_size(t->dtype), filled = 0;
   long index[TENSOR_MAX_DIMS] = {0}, offset = 0;

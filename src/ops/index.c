@@ -11,7 +11,7 @@ typedef struct LineGeometry {
   long picks;           /* positions a line */
 } LineGeometry;
 
-/* y[o,k,i] = x[o,p[o,k,i],i], p 1-based, for numbers of any dtype, which are only moved. */
+/* y[o,k,i] = x[o,p[o,k,i],i], p 1-based, for elements of any dtype, which are only moved. */
 #define DEFINE_GATHER(name, type)                                                                                      \
   static void name(const LineGeometry *g, const type *x, const int32_t *p, type *y) {                                  \
     for (long o = 0; o < g->outer; o++)                                                                                \
@@ -74,7 +74,7 @@ static bool cumsum_whole(const LineGeometry *g, const int32_t *x, int32_t *y) {
 }
 
 typedef struct Item {
-  double value; /* holds numbers of any dtype */
+  double value; /* holds elements of any dtype */
   int32_t position;
 } Item;
 

@@ -179,7 +179,7 @@ static const real *push_weights(lua_State *L, int arg, const char *op, const cha
   if (lua_isnoneornil(L, arg)) return NULL;
   const Tensor *w = tensor_check_real(L, arg, lua_pushfstring(L, "%s: %s", op, what), 1);
   if (w->shape[0] != count)
-    tensor_error(L, "%s: %s has %I numbers, the scores have %I %s", op, what, (lua_Integer)w->shape[0],
+    tensor_error(L, "%s: %s has %I elements, the scores have %I %s", op, what, (lua_Integer)w->shape[0],
                  (lua_Integer)count, of);
   const real *weights = tensor_reals(tensor_push_in_layout(L, arg, LAYOUT_ROWS));
   for (long i = 0; i < count; i++)

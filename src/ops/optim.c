@@ -15,7 +15,7 @@
 
 enum { PIECE = PARALLEL_MIN, STATES_MOST = 3 };
 
-/* A parameter or a piece of one, its gradient and what the optimiser remembers of it: n numbers each, none overlaps another. */
+/* A parameter or a piece of one, its gradient and what the optimiser remembers of it: n elements each, none overlaps another. */
 typedef struct Memory {
   long n, t; /* t: counts its steps, from 1 */
   real *p;
@@ -278,7 +278,7 @@ static int l_average(lua_State *L) {
   return run_all(L, average, &weight, &pieces);
 }
 
-/* exchange(a, b): their numbers change places */
+/* exchange(a, b): their elements change places */
 static int l_exchange(lua_State *L) {
   lua_settop(L, 2);
   luaL_checktype(L, 2, LUA_TTABLE);

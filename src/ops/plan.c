@@ -36,12 +36,12 @@ static bool flag_at(lua_State *L, int table, const char *key) {
   return value;
 }
 
-/* The tensor of that name, row-major and of so many numbers; it stays on the stack. NULL for nil. */
+/* The tensor of that name, row-major and of so many elements; it stays on the stack. NULL for nil. */
 static const real *reals_at(lua_State *L, int table, const char *key, long count) {
   lua_getfield(L, table, key);
   if (lua_isnil(L, -1)) return NULL;
   const Tensor *t = tensor_check_real(L, lua_gettop(L), "plan: weights", 0);
-  if (tensor_numel(t) != count) tensor_error(L, "plan: %s has %s numbers", key, tensor_describe(L, t));
+  if (tensor_numel(t) != count) tensor_error(L, "plan: %s has %s elements", key, tensor_describe(L, t));
   return tensor_push_in_layout(L, lua_gettop(L), LAYOUT_ROWS)->data;
 }
 
@@ -89,7 +89,7 @@ static void check_sizes(lua_State *L, const Plan *p, const PlanStep *s) {
   long reads = s->op->x_size(s), writes = s->op->y_size(s);
   if (s->times < 1 || reads * s->times != x->size || writes * s->times != y->size ||
       (s->other >= 0 && p->value[s->other].size != y->size))
-    tensor_error(L, "plan: a step %s from %I numbers to %I does not fit its sizes, %I and %I", s->op->name,
+    tensor_error(L, "plan: a step %s from %I elements to %I does not fit its sizes, %I and %I", s->op->name,
                  (lua_Integer)x->size, (lua_Integer)y->size, (lua_Integer)reads, (lua_Integer)writes);
   if (s->y == PLAN_INPUT || (s->op->fits != NULL && !s->op->fits(s)))
     tensor_error(L, "plan: a step %s reads or writes beyond its values", s->op->name);

@@ -33,7 +33,7 @@ static double sum_row(const real *x, long n) {
   return total;
 }
 
-/* partial: one double for each piece of the n numbers */
+/* partial: one double for each piece of the n elements */
 static double sum_all(const real *x, long n, double *partial) {
   long pieces = (n + SUM_PIECE - 1) / SUM_PIECE;
 #pragma omp parallel for if (pieces > 1)
@@ -83,7 +83,7 @@ static bool sum_whole(const ReduceGeometry *g, const int32_t *x, int32_t *y) {
   return fits;
 }
 
-/* Where the largest (sign 1) or smallest (-1) of n numbers lies: a NaN wins, and the first of equal ones. */
+/* Where the largest (sign 1) or smallest (-1) of n elements lies: a NaN wins, and the first of equal ones. */
 #define DEFINE_BEST(name, type)                                                                                        \
   static long name(const type *x, long n, long step, int sign) {                                                       \
     long best = 0;                                                                                                     \

@@ -260,7 +260,7 @@ static int l_put(lua_State *L) {
   const Tensor *rows = push_numbers(L, 2, "rows: place", 1, out->shape[0]), *values = NULL;
   size_t item = (size_t)(tensor_numel(out) / out->shape[0]) * dtype_size(out->dtype);
   int32_t one = (int32_t)lua_tointeger(L, 3);
-  if (number && (out->dtype != DTYPE_I32 || out->ndim != 1)) tensor_error(L, "rows: numbers go to i32 alone");
+  if (number && (out->dtype != DTYPE_I32 || out->ndim != 1)) tensor_error(L, "rows: a number goes to i32 alone");
   if (!number) {
     tensor_check_dtype(L, 3, out->dtype);
     values = tensor_push_in_layout(L, 3, LAYOUT_ROWS);

@@ -1,4 +1,4 @@
-/* view.c -- other looks at the same numbers: select, narrow, reshape, permute ...; and copies where a look cannot do.
+/* view.c -- views of the same elements: select, narrow, reshape, permute ...; and copies where a view cannot be.
  */
 #include <limits.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 /* ---- shapes ---- */
 
-/* Strides that give t the new shape without a copy; false when its numbers lie too irregularly. Both shapes have the
+/* Strides that give t the new shape without a copy; false when its elements lie too irregularly. Both shapes have the
    same number of elements. Works from the last dimension back: a run of dimensions of t that lie evenly (each stride is
    the next one's times its size) may be cut anew in any way. */
 static bool reshape_strides(const Tensor *t, int ndim, const long *shape, long *stride) {

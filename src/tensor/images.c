@@ -53,7 +53,7 @@ void images_check_per_channel(lua_State *L, int index, const char *what, long ch
   if (channels > IMAGE_CHANNELS)
     tensor_error(L, "%s: at most %d channels, got %d", what, IMAGE_CHANNELS, (int)channels);
   if (lua_istable(L, index) && luaL_len(L, index) != channels)
-    tensor_error(L, "%s has %I numbers, the image %d channels", what, luaL_len(L, index), (int)channels);
+    tensor_error(L, "%s has %I values, the image %d channels", what, luaL_len(L, index), (int)channels);
   for (int c = 0; c < IMAGE_CHANNELS; c++) {
     if (lua_istable(L, index) && c < channels)
       lua_geti(L, index, c + 1);

@@ -1,5 +1,5 @@
 /*
-** images.h -- tensors as images, for the bindings of this room. An image is C x H x W, a batch N x C x H x W; either of
+** images.h -- tensors as images, for the bindings of images. An image is C x H x W, a batch N x C x H x W; either of
 ** bytes (0..255) or of reals (0..1). In memory the channels of a pixel lie side by side, as activations do.
 */
 #ifndef FERAL_IMAGES_H

@@ -8,7 +8,7 @@
 
 #include "../base/simd.h"
 
-/* The first VLANES of the n numbers from 'at' on, 'step' bytes apart; zero in lanes beyond n. */
+/* The first VLANES of the n elements from 'at' on, 'step' bytes apart; zero in lanes beyond n. */
 static inline vreal lanes_get(const char *at, long step, long n) {
   if (step == (long)sizeof(real) && n >= VLANES) return vload((const real *)at);
   real lane[VLANES] = {0};

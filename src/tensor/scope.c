@@ -159,7 +159,7 @@ static Storage *push_storage_of(lua_State *L) {
   return lua_touserdata(L, -1);
 }
 
-/* Takes the numbers from the tensor at the top of the stack; recycles them if the scope of 'depth' owns them. */
+/* Takes the elements from the tensor at the top of the stack; recycles them if the scope of 'depth' owns them. */
 static void release_tensor(lua_State *L, Heap *heap, int depth) {
   Tensor *t = lua_touserdata(L, -1);
   if (t->data == NULL) return;

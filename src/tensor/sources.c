@@ -48,7 +48,7 @@ void source_keep_tensor(lua_State *L, int index, int value) {
   index = lua_absindex(L, index);
   if (!t->kept) tensor_error(L, "source: the tensor must be kept, or its scope would take it away");
   source_keep(L, index, value);
-  lua_getiuservalue(L, value, 1); /* where the numbers are */
+  lua_getiuservalue(L, value, 1); /* where the elements are */
   source_keep(L, index, -1);
   lua_pop(L, 1);
 }

@@ -1,5 +1,5 @@
 /*
-** storage.h -- the numbers of tensors, and scopes that give them back. Private to src/tensor.
+** storage.h -- the elements of tensors, and scopes that give them back. Private to src/tensor.
 **
 ** A storage that nobody needs any more goes to a free list of its exact size, from which the next one of that size
 ** is taken: Lua's collector never has to find it, and a training loop under a scope reaches a flat peak in one step.
@@ -12,7 +12,7 @@
 typedef struct Storage {
   size_t size; /* bytes of data */
   long serial; /* counts storages as they are pushed, so that what was made since some moment can be told */
-  long writes; /* counts how often its numbers were changed in place */
+  long writes; /* counts how often its elements were changed in place */
   int holds;   /* by the tape, of a gradient that lies in it */
   int owner;   /* depth of the scope that gives it back; 0: the collector does; -1: it lies in a free list */
   void *data;  /* inside this same userdata, aligned to 64 bytes */

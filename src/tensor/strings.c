@@ -103,13 +103,13 @@ static int l_new(lua_State *L) {
 
 typedef struct Search {
   Strings *found;
-  const char *endings; /* " jpg png " */
+  const char *extensions; /* " jpg png " */
   bool no_memory;
   char path[4096];  /* the folder being read */
   char wrong[4096]; /* the folder that could not be */
 } Search;
 
-static bool has_ending(const char *name, const char *endings) {
+static bool has_extension(const char *name, const char *extensions) {
   char word[16] = " ";
   const char *dot = strrchr(name, '.');
   size_t length = dot != NULL ? strlen(dot + 1) : 0;
@@ -120,7 +120,7 @@ static bool has_ending(const char *name, const char *endings) {
   }
   word[1 + length] = ' ';
   word[2 + length] = '\0';
-  return strchr(word + 1, ' ') == word + 1 + length && strstr(endings, word) != NULL;
+  return strchr(word + 1, ' ') == word + 1 + length && strstr(extensions, word) != NULL;
 }
 
 static bool is_folder(DIR *dir, const struct dirent *entry) {
@@ -144,7 +144,7 @@ static int search_entry(Search *s, DIR *dir, const struct dirent *entry, int dep
     s->path[length] = '\0';
     return failure;
   }
-  if (has_ending(entry->d_name, s->endings) && !strings_add_path(s->found, s->path, entry->d_name)) {
+  if (has_extension(entry->d_name, s->extensions) && !strings_add_path(s->found, s->path, entry->d_name)) {
     s->no_memory = true;
     return ENOMEM;
   }
@@ -167,17 +167,17 @@ static int search(Search *s, int depth) {
   return failure;
 }
 
-/* list:add_files(folder, endings, depth) -> how many there were; or nil, message, with the list as it was
-   Adds the paths of the files under a folder, sorted, that end in one of the endings (" jpg png ", in small letters); depth:
+/* list:add_files(folder, extensions, depth) -> how many there were; or nil, message, with the list as it was
+   Adds the paths of the files under a folder, sorted, that have one of the extensions (" jpg png ", in small letters); depth:
    how many folders deep. Hidden ones are left out. */
 static int l_add_files(lua_State *L) {
   List *list = check_growing(L);
-  const char *folder = luaL_checkstring(L, 2), *endings = luaL_checkstring(L, 3);
+  const char *folder = luaL_checkstring(L, 2), *extensions = luaL_checkstring(L, 3);
   long depth = tensor_check_size(L, 4, "add_files: depth", 0), before = list->strings.count;
   size_t used = list->strings.used;
   lua_settop(L, 4);
   Search *s = lua_newuserdatauv(L, sizeof *s, 0);
-  *s = (Search){.found = &list->strings, .endings = endings};
+  *s = (Search){.found = &list->strings, .extensions = extensions};
   if (strlen(folder) >= sizeof s->path) return luaL_argerror(L, 2, "the path is too long");
   memcpy(s->path, folder, strlen(folder) + 1);
   int failure = search(s, (int)depth);

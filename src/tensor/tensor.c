@@ -407,7 +407,7 @@ static int l_is_contiguous(lua_State *L) {
   return 1;
 }
 
-/* writes(list of tensors) -> how often numbers in their memory were changed in place, all together; writes() -> those of
+/* writes(list of tensors) -> how often elements in their memory were changed in place, all together; writes() -> those of
    any tensor, which is quicker to ask */
 static int l_writes(lua_State *L) {
   if (lua_isnoneornil(L, 1)) {

@@ -1,7 +1,7 @@
 /*
-** tensor.h -- the one contract that all rooms share: what a tensor is, how a binding checks one and pushes one.
+** tensor.h -- the one contract that all bindings share: what a tensor is, how a binding checks one and pushes one.
 **
-** A tensor is a small header over a storage. The numbers lie in the storage, a second userdata that views share and
+** A tensor is a small header over a storage. The elements lie in the storage, a second userdata that views share and
 ** that the header's first user value keeps alive. Shapes are what a person sees (N x C x H x W, sizes >= 1); strides,
 ** in elements, say how they lie: row-major, or for images channels last (N,H,W,C in memory), see TensorLayout.
 ** A binding checks all it was given, pushes all it needs, and then computes: no kernel sees a lua_State.
@@ -80,7 +80,7 @@ int tensor_check_shape(lua_State *L, int arg, long shape[TENSOR_MAX_DIMS]);   /*
                                                                                  arg, arg+1, ... */
 DType tensor_check_dtype_name(lua_State *L, int arg, DType otherwise);        /* nil -> otherwise */
 
-/* Counts a change of the numbers of the tensor at 'index', for those who remember what they made of them (plans). Whatever
+/* Counts a change of the elements of the tensor at 'index', for those who remember what they made of them (plans). Whatever
    writes into a tensor that it has not pushed itself calls this, or tensor_check_target: tests/tensor/test_writes.lua
    holds every function to it. */
 void tensor_touch(lua_State *L, int index);
@@ -107,7 +107,7 @@ Tensor *tensor_push_in_layout(lua_State *L, int index, TensorLayout layout);
 real *scratch_push(lua_State *L, size_t count);
 void scratch_release(lua_State *L, int index);
 
-/* As tensor_push, but the numbers lie in the memory that scratch_push left at 'index', which is the tensor's from then on.
+/* As tensor_push, but the elements lie in the memory that scratch_push left at 'index', which is the tensor's from then on.
    Where it raises, all is as before. */
 Tensor *tensor_push_over(lua_State *L, int index, DType dtype, int ndim, const long *shape, TensorLayout layout);
 

@@ -148,7 +148,7 @@ static int l_queue(lua_State *L) {
   return 1;
 }
 
-/* ---- ending ---- */
+/* ---- closing ---- */
 
 static void stop(Queue *queue) {
   if (queue->open) batches_stop(&queue->batches);

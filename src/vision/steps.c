@@ -249,7 +249,7 @@ static int l_run(lua_State *L) {
   lua_settop(L, 7);
   const Tensor *t = images_push(L, 2, "steps");
   if (t->dtype == DTYPE_I32 || t->shape[0] != 1 || t->shape[1] > PIXEL_CHANNELS)
-    tensor_error(L, "steps: an image C x H x W of bytes or reals expected, got %s %s", dtype_name(t->dtype),
+    tensor_error(L, "steps: an image C x H x W of bytes or floats expected, got %s %s", dtype_name(t->dtype),
                  tensor_describe(L, lua_touserdata(L, 2)));
   Image image = {t->dtype == DTYPE_U8, t->shape[2], t->shape[3], t->shape[1], t->data}, shape = image;
   StepsJob job = {.list = list,

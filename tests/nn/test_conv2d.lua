@@ -169,7 +169,7 @@ function T.test_messages()
   says("Conv2d: padding \"same\" needs a stride of 1", function() nn.Conv2d(4, 6, 3, { padding = "same", stride = 2 }) end)
   says("Conv2d: unknown option 'strides', did you mean 'stride'?", function() nn.Conv2d(4, 6, 3, { strides = 2 }) end)
   local options = { 1, 1, 0, 0, 0, 0, 1, 1, 1 }
-  says("conv2d: bias has 3 numbers, weight has 2 filters",
+  says("conv2d: bias has 3 elements, weight has 2 filters",
     function() core.forward(tensor.zeros(1, 1, 3, 3), tensor.zeros(2, 1, 1, 1), tensor.zeros(3), options) end)
   says("conv2d: 3 filters cannot be divided into 2 groups (w 3x1x1x1)",
     function() core.forward(tensor.zeros(1, 2, 3, 3), tensor.zeros(3, 1, 1, 1), nil, { 1, 1, 0, 0, 0, 0, 1, 1, 2 }) end)

@@ -400,9 +400,9 @@ function T.test_messages()
       name .. ": scores must have 2 dimensions, got 4")
     lu.assertStrContains(message(name, x, { 1, 2 }), name .. ": labels must be a tensor, got table")
     lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { weight = tensor.ones(3) }),
-      name .. ": weight has 3 numbers, the scores have 7 classes")
+      name .. ": weight has 3 elements, the scores have 7 classes")
     lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { sample_weight = tensor.ones(7) }),
-      name .. ": sample_weight has 7 numbers, the scores have 4 samples")
+      name .. ": sample_weight has 7 elements, the scores have 4 samples")
     lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { sample_weight = tensor { 1, 1, -0.5, 1 } }),
       name .. ": sample_weight 3 is -0.5, at least 0 expected")
     lu.assertStrContains(message(name, x, tensor({ 1, 2, 3, 4 }, "i32"), { reduction = "men" }),

@@ -290,13 +290,13 @@ function T.test_messages()
     return check.message(function() return (net(x)) end)
   end
   lu.assertStrContains(message(nn.BatchNorm(5), tensor.zeros(2, 8)),
-    "batch_norm: weight has 5 numbers, the input has 8 channels\n  in layer 1 (BatchNorm)")
+    "batch_norm: weight has 5 elements, the input has 8 channels\n  in layer 1 (BatchNorm)")
   lu.assertStrContains(message(nn.BatchNorm(5, { affine = false }), tensor.zeros(2, 8)),
-    "batch_norm: running_mean has 5 numbers, the input has 8 channels")
+    "batch_norm: running_mean has 5 elements, the input has 8 channels")
   lu.assertStrContains(message(nn.BatchNorm(5), tensor.zeros(5)),
     "batch_norm: input is 5, N x C or N x C x H x W expected")
   lu.assertStrContains(message(nn.BatchNorm(5), tensor.zeros(1, 5)),
-    "batch_norm: input 1x5 has one number a channel, which has no variance: train on larger batches")
+    "batch_norm: input 1x5 has one value a channel, which has no variance: train on larger batches")
   lu.assertStrContains(message(nn.LayerNorm { 3, 4 }, tensor.zeros(2, 4, 3)),
     "LayerNorm: input is 2x4x3, ... x 3x4 expected\n  in layer 1 (LayerNorm)")
   lu.assertStrContains(message(nn.LayerNorm { 3, 4 }, tensor.zeros(4)), "LayerNorm: input is 4, ... x 3x4 expected")

@@ -528,7 +528,7 @@ function T.test_wrong_steps_are_refused()
       "random_crop: 9 x 9 does not fit into 5 x 5" },
     { function() return steps { steps.gray() }:apply(picture(2, 5, 5)) end, "gray: an image has 1 or 3 channels, this one 2" },
     { function() return steps { steps.normalize({ 0, 1 }) }:apply(picture(3, 5, 5)) end,
-      "normalize: mean has 2 numbers, the image 3 channels" },
+      "normalize: mean has 2 values, the image 3 channels" },
     { function() return steps { steps.gray() }:apply(tensor.zeros { 4, 4 }) end,
       "apply: an image must be a path or a tensor C x H x W, got 4x4 of" },
   }

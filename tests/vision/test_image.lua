@@ -71,7 +71,7 @@ function T.test_channels_can_be_asked_for()
   lu.assertStrContains(check.message(image.load, "x", { chanels = 1 }), "did you mean 'channels'?")
 end
 
-function T.test_save_and_load_by_name_of_any_ending()
+function T.test_save_and_load_by_any_extension()
   local dir <close> = temporary.folder()
   local t = ramp(3, 9, 8)
   lu.assertTrue(image.save(dir / "a.PNG", t))

@@ -87,7 +87,7 @@ function T.test_wrong_arguments_are_named()
   says("image.paste: the map takes the plane to a line", target, source, { 1, 2, 0, 2, 4, 0 })
   says("image.paste: number 3 of the map is not finite", target, source, { 1, 0, 0 / 0, 0, 1, 0 })
   says("image.paste: shape 'round' is unknown: rectangle or ellipse", target, source, map, { shape = "round" })
-  says("image.paste: gain has 2 numbers, the image 3 channels", target, source, map, { gain = { 1, 2 } })
+  says("image.paste: gain has 2 values, the image 3 channels", target, source, map, { gain = { 1, 2 } })
   lu.assertStrContains(check.message(image.paste, tensor.zeros(1, 4, 4, "u8"):expand(3, 4, 4), source, map), "memory")
 end
 

@@ -196,7 +196,7 @@ function T.test_normalize_and_back()
   lu.assertEquals(create.totable(image.to_bytes(create.from_table { { { -1, 0.5, 2, 0 / 0 } } })), { { { 0, 128, 255, 0 } } })
   local t = ramp(3, 2, 2)
   lu.assertStrContains(check.message(image.normalize, t, { mean = { 0, 1 } }),
-    "image.normalize: mean has 2 numbers, the image 3 channels")
+    "image.normalize: mean has 2 values, the image 3 channels")
   lu.assertStrContains(check.message(image.normalize, t, { std = 0 }), "image.normalize: std must be above 0.0, got 0.0")
   lu.assertStrContains(check.message(image.normalize, t, { mean = "x" }),
     "mean must be a number, or a table of one for each channel")

@@ -57,7 +57,7 @@ static double product_of(const real *a, const real *b, long n) {
   return fold(lane);
 }
 
-/* dx first holds the gradient of the normalised numbers, and 'line' (n, one a piece of rows) those numbers. */
+/* dx first holds the gradient of the normalised values, and 'line' (n, one a piece of rows) those values. */
 static void backward_row(long n, const real *dy, const real *x, const real *weight, real mean, real inverse,
                          real *restrict line, real *restrict dx) {
   for (long i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
 /*
-** layernorm.h -- layer normalisation (Ba, Kiros and Hinton 2016) of rows of n numbers.
+** layernorm.h -- layer normalisation (Ba, Kiros and Hinton 2016) of rows of n elements.
 ** x, y, dy, dx (rows,n)  mean, inverse: 1 / standard deviation (rows)  weight, bias (n) or NULL
 */
 #ifndef FERAL_LAYERNORM_H

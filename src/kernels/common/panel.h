@@ -16,7 +16,7 @@ PANEL_INLINE int panel_rows(int vectors) {
   return VREGISTERS < 32 ? (vectors == 3 ? 4 : 6) : vectors == 4 ? 6 : 8;
 }
 
-/* sums (rows,vectors) += a (rows,depth) times panel (depth,vectors); numbers of a lie row_step and step apart. 'rows' and
+/* sums (rows,vectors) += a (rows,depth) times panel (depth,vectors); elements of a lie row_step and step apart. 'rows' and
    'vectors' must be constants where it is inlined. */
 PANEL_INLINE void panel_add(const int rows, const int vectors, long depth, const real *a, long row_step, long step,
                             const real *panel, vreal sums[PANEL_ROWS][PANEL_VECTORS]) {

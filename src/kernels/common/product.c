@@ -26,7 +26,7 @@ static const real *at(const Matrix *m, long row, long column) {
 
 /* ---- packing ---- */
 
-/* panel (depth,width) = as many rows, 'step' apart, of 'count' numbers; zeros beyond */
+/* panel (depth,width) = as many rows, 'step' apart, of 'count' elements; zeros beyond */
 static void pack_rows(const real *from, long step, long depth, long count, long width, real *panel) {
   for (long d = 0; d < depth; d++, from += step, panel += width) {
     for (long j = 0; j < count; j++) panel[j] = from[j];
@@ -34,7 +34,7 @@ static void pack_rows(const real *from, long step, long depth, long count, long 
   }
 }
 
-/* The same, of numbers that lie 'step' apart in rows that lie behind each other. */
+/* The same, of elements that lie 'step' apart in rows that lie behind each other. */
 static void pack_columns(const real *from, long step, long depth, long count, long width, real *panel) {
   for (long j = 0; j < width; j += VLANES)
     for (long d = 0; d < depth; d += VLANES) {

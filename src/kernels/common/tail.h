@@ -21,7 +21,7 @@ typedef enum TailActivation {
 } TailActivation;
 
 typedef struct Tail {
-  const real *residual; /* as many numbers as y, in the same order; or NULL */
+  const real *residual; /* as many elements as y, in the same order; or NULL */
   TailActivation activation;
   real parameter; /* slope of TAIL_LEAKY_RELU, alpha of TAIL_ELU */
 } Tail;
@@ -29,7 +29,7 @@ typedef struct Tail {
 /* y[i] = activation(x[i] + residual[i]) for i from 'at' to at + count - 1; x may be y. tail NULL: y = x. */
 void tail_map(const Tail *tail, const real *x, real *y, long at, long count);
 
-/* The same in place. A kernel that writes some numbers twice calls it after each time, for what it has just written. */
+/* The same in place. A kernel that writes some elements twice calls it after each time, for what it has just written. */
 static inline void tail_apply(const Tail *tail, real *y, long at, long count) {
   if (tail != NULL) tail_map(tail, y, y, at, count);
 }
@@ -55,7 +55,7 @@ static inline vreal tail_activate(TailActivation activation, vreal x, real param
   }
 }
 
-/* The tail of a vector: numbers 'at' and following, of which 'lanes' are wanted. */
+/* The tail of a vector: elements 'at' and following, of which 'lanes' are wanted. */
 static inline vreal tail_vector(const Tail *tail, vreal y, long at, int lanes) {
   if (tail->residual != NULL) y += vload_part(tail->residual + at, lanes);
   return tail_activate(tail->activation, y, tail->parameter);

@@ -1,6 +1,6 @@
 /*
 ** conv_depthwise.c -- convolution of each channel with a filter of its own, as gathers (conv_gather.h).
-** Vectors lie across channels. With a stride of 1 a row of pixels is one line of numbers that are all treated alike but for
+** Vectors lie across channels. With a stride of 1 a row of pixels is one line of elements that are all treated alike but for
 ** their weights, which return with the channels: so the line is cut into vectors regardless of pixels, and vectors that are
 ** whole periods apart share their weights. 8 channels fill vectors of 16 lanes that way.
 ** What binds is reading the input. So a kernel of 3x3 makes a band of up to three rows at once: 15 vectors of the input serve
@@ -32,7 +32,7 @@ typedef struct Piece {
 typedef struct Work {
   Gather g;
   Tiling tiling;
-  long most; /* numbers of input in a tile */
+  long most; /* elements of input in a tile */
   long taps;
   bool banded;            /* rows are made in bands */
   long period;            /* of the weights */
@@ -52,7 +52,7 @@ static long common_period(long channels) {
   return period;
 }
 
-/* Pieces of whole vectors up to 'whole', then those of the line's rest by powers of two; NULL: only counts them. */
+/* Pieces of whole vectors up to 'whole', then those of the line's remainder by powers of two; NULL: only counts them. */
 static long cut(const Work *k, long whole, long length, bool line, Piece *pieces) {
   long count = 0, at = 0, pixels = k->g.x.count;
   for (; at + VLANES <= whole; at += VLANES, count++)

@@ -1,7 +1,7 @@
 /*
 ** conv_gather.h -- convolution as its direct kernels see it: each pixel written is a sum, over taps, of pixels read
 ** times weights. Forward is one gather. The gradient of the input is one for each phase of the stride: pixels whose
-** positions leave the same rest are reached by the same taps. Private to src/kernels/conv.
+** positions leave the same remainder are reached by the same taps. Private to src/kernels/conv.
 **
 ** A 'tile' is what one thread works on at a time: some rows of one image, or some whole images. Where taps reach over
 ** the edge the tile's input is copied between zeros first, so that the inner loops know no edges: a pixel is an offset
@@ -35,7 +35,7 @@ typedef struct Gather {
   bool padded;                              /* some tap reaches over the edge */
 } Gather;
 
-/* Taps whose inputs lie behind each other are one run: 'runs' of 'length' numbers a pixel. */
+/* Taps whose inputs lie behind each other are one run: 'runs' of 'length' elements a pixel. */
 typedef struct Runs {
   long count, length;
 } Runs;
@@ -118,7 +118,7 @@ static inline Phases phases_begin(const ConvGeometry *g, size_t known) {
   return p;
 }
 
-/* Where the next phase's packed numbers lie. */
+/* Where the next phase's packed elements lie. */
 static inline long phases_add(Phases *p, long packed, long buffer) {
   if (buffer > p->buffer) p->buffer = buffer;
   return gather_reserve(&p->size, packed);
@@ -146,7 +146,7 @@ static inline bool lane_half(long numbers) {
   return VBYTES == 64 && (numbers - 1) % VLANES < VLANES / 2;
 }
 
-/* What so many numbers cost as vectors, in whole ones. Measured: half a vector costs 0.6 of one. */
+/* What so many elements cost as vectors, in whole ones. Measured: half a vector costs 0.6 of one. */
 static inline double lane_cost(long numbers) {
   return (double)lane_vectors(numbers) - (lane_half(numbers) ? 0.4 : 0);
 }

@@ -1,7 +1,7 @@
 /*
 ** conv_weight.c -- the gradient of convolution's weights, direct: for every tap, input channel and output channel the
 ** sum over pixels of input times the output's gradient, its slope. The innermost kernel goes through the pixels of a
-** tile with a block of the sums in registers: vectors of one operand, single numbers of the other. Vectors are of
+** tile with a block of the sums in registers: vectors of one operand, single elements of the other. Vectors are of
 ** slopes, or of inputs that lie behind each other, whichever fills them better.
 */
 #include <string.h>
@@ -245,7 +245,7 @@ typedef struct Share {
   bool add;
 } Share;
 
-/* The block's sums with 'count' single numbers from number 'first' of each pixel on; sums are appended. */
+/* The block's sums with 'count' single elements from element 'first' of each pixel on; sums are appended. */
 static void add_singles(Block *b, long kernel, long first, long count) {
   long pieces = (count + block_singles(kernel) - 1) / block_singles(kernel), vectors = kernel > 0 ? kernel : 1;
   const real *start = b->singles.first;

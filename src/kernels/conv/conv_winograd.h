@@ -57,7 +57,7 @@ void winograd_outputs(const Winograd *k, long tile, const real *y, const real *o
 /* G, N x side */
 void winograd_kernels(const Winograd *k, double g[WINOGRAD_MOST][WINOGRAD_TAPS]);
 
-/* v = B' d, N numbers. N and M are constants where these lines are inlined. */
+/* v = B' d, N elements. N and M are constants where these lines are inlined. */
 WINOGRAD_INLINE void winograd_input_line(const int n, const vreal *d, vreal *v) {
   if (n == 4) {
     v[0] = d[0] - d[2];
@@ -82,7 +82,7 @@ WINOGRAD_INLINE void winograd_input_line(const int n, const vreal *d, vreal *v) 
   }
 }
 
-/* y = A' v, M numbers */
+/* y = A' v, M elements */
 WINOGRAD_INLINE void winograd_output_line(const int n, const int m, const vreal *v, vreal *y) {
   vreal sum = v[1] + v[2], difference = v[1] - v[2];
   if (n == 4) {
@@ -103,7 +103,7 @@ WINOGRAD_INLINE void winograd_output_line(const int n, const int m, const vreal 
   }
 }
 
-/* v = A y, N numbers: the adjoint of the line before */
+/* v = A y, N elements: the adjoint of the line before */
 WINOGRAD_INLINE void winograd_slope_line(const int n, const int m, const vreal *y, vreal *v) {
   vreal even = m > 2 ? y[0] + y[2] : y[0], odd = m > 3 ? y[1] + y[3] : y[1];
   vreal even2 = m > 2 ? y[0] + 4 * y[2] : y[0], odd2 = m > 3 ? 2 * y[1] + 8 * y[3] : 2 * y[1];

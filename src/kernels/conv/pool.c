@@ -1,9 +1,9 @@
 /*
-** pool.c -- see pool.h. Both directions gather: a number of the result comes from a few numbers of the operand, so that
+** pool.c -- see pool.h. Both directions gather: an element of the result comes from a few elements of the operand, so that
 ** each is written once, by any thread. Forward these are the cells of its window; backward the windows over its pixel.
 **
 ** Vectors lie across the channels. Where neighbouring pixels gather alike, one channel row further (a stride of 1, away from
-** the edges), they make one run of numbers. A vector may reach beyond its run: what it reads there is not used, and what it
+** the edges), they make one run of elements. A vector may reach beyond its run: what it reads there is not used, and what it
 ** writes there is written again by the next run; only the last of a row stops where the row does.
 */
 #include "pool.h"
@@ -21,12 +21,12 @@ static long least(long a, long b) {
   return a < b ? a : b;
 }
 
-/* ---- which numbers a number comes from ---- */
+/* ---- which elements an element comes from ---- */
 
 /* 'count' places from 'from' on, neighbours; 'cell' is the position in the window of the first of them, which for windows
    over a pixel falls by a stride from one to the next. */
 typedef struct Span {
-  long at, length; /* numbers of the result's row that gather alike */
+  long at, length; /* elements of the result's row that gather alike */
   long from, count, cell;
 } Span;
 
@@ -53,7 +53,7 @@ static long extent_of(const PoolGeometry *g, const PoolAxis *a, long o) {
 typedef struct Row {
   const PoolGeometry *g;
   bool backward;
-  long from_length, to_length; /* numbers of a row of the operand and of the result */
+  long from_length, to_length; /* elements of a row of the operand and of the result */
   Span *columns, *end;
   real *share_y, *share_x; /* 1 / extent of the windows */
 } Row;
@@ -140,12 +140,12 @@ INLINE vwhole get_positions(const void *from, long i, const Positions kind) {
 
 /* ---- forward ---- */
 
-/* A run of the result's numbers, in one of the rows of all images. */
+/* A run of the result's elements, in one of the rows of all images. */
 typedef struct Run {
   const Row *of;
   Span y;                /* in rows */
-  const Span *x;         /* in numbers */
-  long from_row, to_row; /* numbers at which the first row it gathers from and its own begin */
+  const Span *x;         /* in elements */
+  long from_row, to_row; /* elements at which the first row it gathers from and its own begin */
 } Run;
 
 static Run first_run(const Row *k, long row) {

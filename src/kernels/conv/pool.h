@@ -32,7 +32,7 @@ long pool_packed_size(const PoolGeometry *g);
 void pool_max(const PoolGeometry *g, const real *x, real *y, void *positions, real *scratch);
 void pool_mean(const PoolGeometry *g, const real *x, real *y, real *scratch);
 
-/* The same in two parts: pool_pack works out which numbers come from which, for any g->n; the others are called by all
+/* The same in two parts: pool_pack works out which elements come from which, for any g->n; the others are called by all
    threads of a team, or by one outside any, and return when all of the work is done. */
 void pool_pack(const PoolGeometry *g, real *packed);
 void pool_max_run(const PoolGeometry *g, const real *packed, const real *x, real *y, void *positions);

@@ -28,7 +28,7 @@ void pixels_convert(const uint8_t *from, int from_channels, uint8_t *to, int to_
   }
 }
 
-/* Each channel's numbers come NORMALISE_RUN times over, so that the inner loop becomes vector code. */
+/* Each channel's values come NORMALISE_RUN times over, so that the inner loop becomes vector code. */
 void pixels_normalise(real *pixels, long n, long channels, const real *mean, const real *std) {
   real means[NORMALISE_RUN * PIXEL_CHANNELS] = {0}, stds[NORMALISE_RUN * PIXEL_CHANNELS] = {0};
   long run = NORMALISE_RUN * channels;

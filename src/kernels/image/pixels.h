@@ -18,7 +18,7 @@ static inline real luma_real(real r, real g, real b) {
   return (real)0.299 * r + (real)0.587 * g + (real)0.114 * b;
 }
 
-enum { PIXEL_CHANNELS = 16 }; /* at most, where each has numbers of its own */
+enum { PIXEL_CHANNELS = 16 }; /* at most, where each has values of its own */
 
 /* Samples of 0..255 as a network sees them, in place: (sample / 255 - mean) / std, mean and std for each channel. The
    one place for it, so that all ways to a batch give the same bits. */

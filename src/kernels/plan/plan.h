@@ -1,10 +1,10 @@
 /*
 ** plan.h -- a network that only predicts, as a list of steps that is run in one call: weights packed, all memory given.
 **
-** A step makes one value from one or two others. A value is so many numbers a sample, images channels last; number 0 is the
+** A step makes one value from one or two others. A value is so many elements a sample, images channels last; number 0 is the
 ** network's input, 1 its output, and the others lie in a workspace, where values that never live at the same time share
 ** places. Small networks are run a few samples at a time, each thread for itself, so that values stay in cache; large ones,
-** and single samples, step by step by all threads. The numbers do not depend on it.
+** and single samples, step by step by all threads. The result does not depend on it.
 */
 #ifndef FERAL_PLAN_H
 #define FERAL_PLAN_H
@@ -19,7 +19,7 @@
 
 enum { PLAN_INPUT, PLAN_OUTPUT, PLAN_INNER };
 
-/* Some rows of numbers, or matrices. */
+/* Some rows of elements, or matrices. */
 typedef struct PlanRows {
   long rows, from, to; /* see the operations */
   long at;
@@ -47,7 +47,7 @@ typedef struct PlanField {
   PlanFieldKind kind;
 } PlanField;
 
-/* A tensor of a step: how many numbers it must have. */
+/* A tensor of a step: how many elements it must have. */
 typedef struct PlanWeight {
   const char *name;
   long (*size)(const PlanStep *s);
@@ -61,7 +61,7 @@ enum { PLAN_FIELDS_MOST = 16, PLAN_WEIGHTS_MOST = 4 };
 typedef struct PlanOp {
   const char *name;
   PlanField field[PLAN_FIELDS_MOST];
-  long (*x_size)(const PlanStep *s); /* numbers that it reads and writes, for one sample of its own */
+  long (*x_size)(const PlanStep *s); /* elements that it reads and writes, for one sample of its own */
   long (*y_size)(const PlanStep *s);
   bool (*fits)(const PlanStep *s); /* false where it would write beyond its value; NULL: always true */
   PlanWeight weight[PLAN_WEIGHTS_MOST];
@@ -89,7 +89,7 @@ struct PlanStep {
 };
 
 typedef struct PlanValue {
-  long size; /* numbers a sample */
+  long size; /* elements a sample */
   long at;   /* in a sample's share of the workspace */
 } PlanValue;
 
@@ -128,12 +128,12 @@ extern const PlanOp plan_conv, plan_max_pool, plan_mean_pool;
 extern const PlanOp plan_global_mean; /* rows: rows of 'to' channels */
 extern const PlanOp plan_repeat;      /* pool: each pixel of (h,w) fills a window of (oh,ow) */
 extern const PlanOp plan_dense;       /* rows: from = inputs, to = outputs */
-extern const PlanOp plan_map;         /* y = activation(x + other);  rows: from = numbers */
+extern const PlanOp plan_map;         /* y = activation(x + other);  rows: from = elements */
 extern const PlanOp plan_scale;       /* packed: scale, then shift, (to) each;  rows: rows of 'to' channels */
 extern const PlanOp plan_prelu;       /* packed: (to);  rows: rows of 'to' channels */
-extern const PlanOp plan_softmax;     /* rows: rows of 'to' numbers */
+extern const PlanOp plan_softmax;     /* rows: rows of 'to' elements */
 extern const PlanOp
-    plan_layernorm;            /* packed: weight, then bias, (to) each;  parameter: eps;  rows: rows of 'to' numbers */
+    plan_layernorm;            /* packed: weight, then bias, (to) each;  parameter: eps;  rows: rows of 'to' elements */
 extern const PlanOp plan_turn; /* (rows,to) -> (to,rows) */
 extern const PlanOp plan_copy; /* (rows,from) into columns 'at' and following of (rows,to) */
 extern const PlanOp plan_select; /* row 'at' of (rows,to) */

@@ -1,4 +1,4 @@
-/* plan_moves.c -- steps that bring numbers to other places. See plan.h. */
+/* plan_moves.c -- steps that bring elements to other places. See plan.h. */
 #include "plan_step.h"
 
 static void run_turn(const PlanStep *s, const PlanMemory *m) {

@@ -52,7 +52,7 @@ static void pack_gates(long hidden, long columns, const real *w, real *panels) {
         for (long j = first; j < first + VLANES; j++) *panels++ = j < hidden ? w[(q * hidden + j) * columns + k] : 0;
 }
 
-/* One step of the sequences that the pointers begin with; from one to the next are so many numbers. */
+/* One step of the sequences that the pointers begin with; from one to the next are so many elements. */
 typedef struct CellStep {
   long hidden, gates_step, h_step;
   const real *panels, *bias;       /* bias: (blocks,4,VLANES), or NULL */

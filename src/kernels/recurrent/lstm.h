@@ -36,7 +36,7 @@ void lstm_outputs(const LstmGeometry *g, const real *hidden, real *y);
 
 /* ---- the same without gradients, for weights that are packed once ---- */
 
-/* The output has 'width' numbers a step, of which these begin with number 'at'. */
+/* The output has 'width' elements a step, of which these begin with number 'at'. */
 typedef struct LstmRun {
   long steps, hidden, width, at;
   bool reverse;

@@ -24,7 +24,7 @@ static inline long blocks_of(long n, long width) {
   return (n + width - 1) / width;
 }
 
-/* The first 'lanes' numbers of p, and the other way. */
+/* The first 'lanes' elements of p, and the other way. */
 static inline vreal load_lanes(const real *p, int lanes) {
   return lanes == VLANES ? vload(p) : vload_part(p, lanes);
 }

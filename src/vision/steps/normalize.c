@@ -1,4 +1,4 @@
-/* normalize.c -- the last step: numbers as a network takes them. */
+/* normalize.c -- the last step: values as a network takes them. */
 #include "../../kernels/image/steps.h"
 
 enum { MEAN, STD };
@@ -7,7 +7,7 @@ static bool shape(const Step *s, Image *image, char message[STEP_MESSAGE]) {
   static const char *const names[] = {"mean", "std"};
   for (int k = MEAN; k <= STD; k++) {
     if (s->count[k] == 1 || s->count[k] == image->channels) continue;
-    snprintf(message, STEP_MESSAGE, "normalize: %s has %d numbers, the image %ld channels", names[k], s->count[k],
+    snprintf(message, STEP_MESSAGE, "normalize: %s has %d values, the image %ld channels", names[k], s->count[k],
              image->channels);
     return false;
   }
