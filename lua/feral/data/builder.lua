@@ -14,7 +14,7 @@ local Numbers = {}
 Numbers.__index = Numbers
 
 --- A growing list of numbers, or of lists of 'width' numbers each.
----@param dtype string|nil  "i32", or nil for reals
+---@param dtype string|nil  "i32", or nil for floats
 ---@param width integer|nil
 ---@return NumberBuilder
 function builder.numbers(dtype, width)

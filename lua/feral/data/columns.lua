@@ -97,7 +97,7 @@ local function empty_of(column)
   return 0 / 0
 end
 
---- Values of some rows as a column of all 'count' samples; the others get "", 0, or NaN where the values are reals.
+--- Values of some rows as a column of all 'count' samples; the others get "", 0, or NaN where the values are floats.
 ---@param values Tensor|Strings
 ---@param at Tensor  i32: which samples the values belong to
 ---@param count integer

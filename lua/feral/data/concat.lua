@@ -97,7 +97,7 @@ local function join_skipped(sets)
   return skipped
 end
 
---- The samples of this set and of others behind it, as one set. Classes are joined by their names, in the house's order. Of
+--- The samples of this set and of others behind it, as one set. Classes are joined by their names, in the library's order. Of
 --- the columns those stay that all sets have. The steps stay where they are the same.
 ---@param self Set
 ---@param ... Set

@@ -1,4 +1,4 @@
---- emotions: the house's names of emotions, their order, and the spellings under which data sets keep them.
+--- emotions: the library's names of emotions, their order, and the spellings under which data sets keep them.
 
 local emotions = {}
 
@@ -29,7 +29,7 @@ end
 local rank = {}
 for i, name in ipairs(emotions.names) do rank[name] = i end
 
---- Sorts names of classes in place: emotions in the house's order, then the others.
+--- Sorts names of classes in place: emotions in the library's order, then the others.
 ---@param names string[]
 ---@return string[] names
 function emotions.sort(names)

@@ -10,7 +10,7 @@ local new_set = require "feral.data.set"
 
 local SIDE = 48
 
---- The CSV's labels 0 to 6, in its order, which is the house's.
+--- The CSV's labels 0 to 6, in its order, which is the library's.
 local classes = { "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral" }
 
 --- What a photograph needs to look like these.

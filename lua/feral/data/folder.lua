@@ -35,7 +35,7 @@ end
 --- Adds the samples of one class folder.
 local function add_class(dir, name, listing, o)
   local path = dir .. "/" .. name
-  local count, message = listing.files:add_files(path, reader.endings, DEPTH_MOST - 1)
+  local count, message = listing.files:add_files(path, reader.extensions, DEPTH_MOST - 1)
   if count == 0 then message = path .. ": no images in this class folder" end
   if message and o.strict then return nil, message end
   if message then o.report(message) end
@@ -46,7 +46,7 @@ local function add_class(dir, name, listing, o)
 end
 
 --- Images in class folders: dir/<class>/<image>, also deeper. Folders named by usual spellings of emotions become classes of
---- the house's names ("happy" becomes happiness); other names stay as they are. Files that no image's name have are not
+--- the library's names ("happy" becomes happiness); other names stay as they are. Files that no image's name have are not
 --- looked at.
 ---
 --- Options: size (48, or {height, width}): what images are resized to; channels (1 gray, or 3); map (folder name -> class,

@@ -154,7 +154,7 @@ local function split_groups(self, fraction, o)
   return rows.map(group, side)
 end
 
---- Two sets drawn at random: this fraction of the samples, and the rest. The order of the samples stays.
+--- Two sets drawn at random: this fraction of the samples, and the others. The order of the samples stays.
 ---
 --- Options: seed (0); stratified (true): the same fraction of each class; by: the name of a column ("subject"): samples of one
 --- value stay together, so that no person is on both sides. The fraction is then met as nearly as the groups allow, and
@@ -265,7 +265,7 @@ local function check_map(self, map)
   end
 end
 
---- The same samples with classes renamed, joined or left out. Classes are in the house's order again.
+--- The same samples with classes renamed, joined or left out. Classes are in the library's order again.
 ---@param map table<string, string|false>  old name -> new name, or false: leave its samples out. Other classes stay.
 ---@return Set
 --- Raises on a class that the set does not have, and when nothing is left.

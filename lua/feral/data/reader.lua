@@ -84,13 +84,13 @@ end
 
 ---- Listings ----
 
---- Endings of names that images have, in small letters.
-reader.endings = " jpg jpeg png bmp pgm ppm pnm "
+--- File extensions that images have, in small letters.
+reader.extensions = " jpg jpeg png bmp pgm ppm pnm "
 
 --- True for a name that images have.
 function reader.is_image(name)
-  local ending = name:match("%.(%w+)$")
-  return ending ~= nil and reader.endings:find(" " .. ending:lower() .. " ", 1, true) ~= nil
+  local extension = name:match("%.(%w+)$")
+  return extension ~= nil and reader.extensions:find(" " .. extension:lower() .. " ", 1, true) ~= nil
 end
 
 ---@class Listing
@@ -135,7 +135,7 @@ function Listing:add(class, count)
   if self.first then self.first:add(#self.files) end
 end
 
---- The columns of all samples, and the classes in the house's order.
+--- The columns of all samples, and the classes in the library's order.
 local function finish(listing)
   local classes, number = emotions.classes_in(listing.classes)
   local to = {}

@@ -40,7 +40,7 @@ end
 local function check_labels(where, labels, count, classes)
   if type(labels) == "table" and #labels > 0 then labels = create.from_table(labels, "i32") end
   if not core.is_tensor(labels) or labels.dtype ~= "i32" or labels:dim() ~= 1 or #labels ~= count then
-    errors.raise("%s: labels must be i32 numbers, one for each of the %d images", where, count)
+    errors.raise("%s: labels must be i32, one for each of the %d images", where, count)
   end
   local place, label = rows.outside(labels, 1, #classes)
   if place then
@@ -166,7 +166,7 @@ function Set:column(name)
 end
 
 --- Adds a column, or puts another in its place: a value for each row of this set. Samples of the source that are not in the
---- set get "", 0, or NaN where the values are reals. Sets that share the source do not see the new column, unless they are
+--- set get "", 0, or NaN where the values are floats. Sets that share the source do not see the new column, unless they are
 --- made from this one later.
 ---@param name string
 ---@param values Tensor|Strings|table  N values, or N x ...
