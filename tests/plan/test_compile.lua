@@ -350,7 +350,7 @@ function T.test_a_plan_that_gives_other_numbers_is_not_used()
       net[1].weight:detach():mul_(0.9)
     end
   ]])
-  lu.assertStrContains(output, "compile: the plan's numbers are up to")
+  lu.assertStrContains(output, "compile: the plan's values are up to")
   lu.assertEquals(select(2, output:gsub("off by\t0.0", "")), 3)
   lu.assertEquals(select(2, output:gsub("feral: a network predicts layer by layer", "")), 1)
 end

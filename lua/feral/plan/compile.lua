@@ -73,10 +73,10 @@ local function without_place(net, failure)
     reason_of(failure.message))
 end
 
--- How far a plan's numbers may be from the network's, of the largest: sums in another order, and scales folded into weights.
+-- How far a plan's values may be from the network's, of the largest: sums in another order, and scales folded into weights.
 local ROUNDING = core_tensor.real == "f64" and 1e-7 or 2e-3
 
---- Where the network's numbers are finite, how far the plan's are off, and the largest magnitude.
+--- Where the network's values are finite, how far the plan's are off, and the largest magnitude.
 local function compare(got, expected)
   local finite = arith.eq(arith.sub(expected, expected), 0)
   local off = index.where(finite, arith.abs(arith.sub(got, expected)), 0)
@@ -87,11 +87,11 @@ end
 local function check_plan(plan, example, expected)
   local off, largest = compare(plan(example), expected)
   if off <= ROUNDING * largest + 1e-6 then return nil end
-  return ("the plan's numbers are up to %g off from the network's, whose largest is %g: a layer of a known kind computes what "
+  return ("the plan's values are up to %g off from the network's, whose largest is %g: a layer of a known kind computes what "
     .. "its kind does not"):format(off, largest)
 end
 
---- The example, or noise where all its numbers are the same: little shows in what a network makes of zeros.
+--- The example, or noise where all its values are the same: little shows in what a network makes of zeros.
 local function probe_of(example)
   if create.item((reduce.max(example))) > create.item((reduce.min(example))) then return example end
   return create.uniform_(create.empty(example.shape), 1, random.streams.probe, -1, 1)
@@ -120,7 +120,7 @@ function Plan:__call(x)
 end
 
 function Plan:__tostring()
-  return ("plan of %d steps (%s), %d numbers of workspace a sample"):format(#core.steps(self.core),
+  return ("plan of %d steps (%s), %d elements of workspace a sample"):format(#core.steps(self.core),
     table.concat(core.steps(self.core), ", "), self.workspace)
 end
 
@@ -184,12 +184,12 @@ local function try(net, example)
   return plan
 end
 
---- Makes a plan of a network: the same numbers to rounding, faster by far for small networks and single images. The plan holds a
+--- Makes a plan of a network: the same values to rounding, faster by far for small networks and single images. The plan holds a
 --- copy of the weights: compile again after they have changed.
 ---@param net Module
 ---@param example Tensor  N x ...; the plan takes any N, but is at its best with one sample where N is 1, else with many
 ---@return Plan
---- Raises where a layer has no place in a plan, naming it, where the plan gives other numbers than the network, and where the
+--- Raises where a layer has no place in a plan, naming it, where the plan gives other values than the network, and where the
 --- example does not fit the network.
 function compile.plan(net, example)
   local plan, message = try(net, example)
@@ -213,7 +213,7 @@ local function warn(net, message)
   warned[net] = true
 end
 
---- A function that predicts with a network as it is at each call: by a plan where the network can be one and the plan's numbers
+--- A function that predicts with a network as it is at each call: by a plan where the network can be one and the plan's values
 --- are the network's, made anew when weights, layers, their settings or the sizes of x have changed (plan/watch.lua), else by the
 --- network itself in eval mode. No gradients.
 ---@param net Module

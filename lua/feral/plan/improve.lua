@@ -4,7 +4,7 @@
 local improve = {}
 
 local INNER = 2 -- the first value that is neither input nor output, as in kernels/plan.h
-local LINE = 16 -- values begin at multiples of so many numbers
+local LINE = 16 -- values begin at multiples of so many elements
 
 local takes_tail = { conv = true, dense = true, scale = true, map = true }
 

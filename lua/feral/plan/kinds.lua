@@ -135,7 +135,7 @@ function kinds.Flatten(layer, x)
   return symbol(x.trace, x.value, out, "features", order)
 end
 
---- True for the dimension whose numbers lie side by side: channels of images, features of all else.
+--- True for the dimension whose elements lie side by side: channels of images, features of all else.
 local function is_innermost(x, dim)
   local dims = x.tensor:dim()
   if dim < 0 then dim = dim + dims + 1 end

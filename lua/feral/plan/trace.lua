@@ -16,11 +16,11 @@ local INPUT, OUTPUT = 0, 1 -- numbers of values, as in kernels/plan.h
 ---@field batch integer    samples that are traced
 ---@field single boolean   the plan is for one sample at a time
 ---@field steps table[]    {op, x, y, other, times, work, ...}
----@field values integer[] numbers a sample, by value
+---@field values integer[] elements a sample, by value
 local Trace = {}
 Trace.__index = Trace
 
---- Stands for a tensor of the network: 'tensor' is what it was in the example, 'value' where its numbers will be. With 'order'
+--- Stands for a tensor of the network: 'tensor' is what it was in the example, 'value' where its values will be. With 'order'
 --- {H W, C} they lie channels last though the tensor is flat. 'layout' {name = ...} says what the dimensions are (layouts.lua);
 --- the name is missing until a layer takes an input of five.
 ---@class Symbol
@@ -68,7 +68,7 @@ function Trace:add(op, x, out, fields, layout)
   return trace.symbol(self, value, out, layout or x.layout)
 end
 
---- The symbol with its numbers in the order in which a person sees them.
+--- The symbol with its elements in the order in which a person sees them.
 function trace.in_rows(x)
   if not x.order then return x end
   return x.trace:add("turn", x, x.tensor, { rows = x.order[1], to = x.order[2] })
