@@ -37,7 +37,7 @@ local classes = {} -- kind -> class
 local places = {}  -- kind -> where a script made that class
 local version = 0  -- of all that layers are made of
 
---- A number that is another one after a layer was given a child, a parameter or a field that it did not have. Fields that are
+--- A counter that goes up when a layer is given a child, a parameter or a field that it did not have. Fields that are
 --- there already can change without it: who remembers a network looks at those himself, as plan/watch.lua does.
 ---@return integer
 ---@internal

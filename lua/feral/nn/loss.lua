@@ -103,7 +103,7 @@ end
 --- Mean squared error.
 ---@param prediction Tensor
 ---@param target Tensor  of the same shape
----@param options {reduction: string}|nil  "mean" (over all numbers), "sum" or "none"
+---@param options {reduction: string}|nil  "mean" (over all elements), "sum" or "none"
 ---@return Tensor
 function loss.mse(prediction, target, options)
   options = options_of("mse", options, { reduction = "mean" })
@@ -114,8 +114,8 @@ end
 
 --- Binary cross entropy, for targets of which several may hold at once (action units).
 ---@param prediction Tensor  probabilities, or scores before sigmoid with logits = true (the steadier form)
----@param target Tensor  of the same shape, numbers in 0..1
----@param options {logits: boolean, reduction: string}|nil  false; "mean" (over all numbers), "sum" or "none"
+---@param target Tensor  of the same shape, values in 0..1
+---@param options {logits: boolean, reduction: string}|nil  false; "mean" (over all elements), "sum" or "none"
 ---@return Tensor
 function loss.bce(prediction, target, options)
   options = options_of("bce", options, { logits = false, reduction = "mean" })
@@ -131,7 +131,7 @@ end
 --- Kullback-Leibler divergence of a prediction from a target distribution: the sum of target * (log target - prediction).
 ---@param log_prediction Tensor  log probabilities (log_softmax) N x ...
 ---@param target Tensor  probabilities of the same shape
----@param options {reduction: string}|nil  "batchmean" (default: the sum over N), "mean" (over all numbers), "sum", "none"
+---@param options {reduction: string}|nil  "batchmean" (default: the sum over N), "mean" (over all elements), "sum", "none"
 ---@return Tensor
 function loss.kl(log_prediction, target, options)
   options = options_of("kl", options, { reduction = "batchmean" }, "batchmean")

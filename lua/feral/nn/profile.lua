@@ -50,7 +50,7 @@ local item_size = { f32 = 4, f64 = 8, u8 = 1, i32 = 4 }
 
 local function bytes_of(t) return t:numel() * item_size[t.dtype] end
 
--- Layers that multiply each number of their weights at each place: of the output, whose other dimension is this one, or, over
+-- Layers that multiply each element of their weights at each place: of the output, whose other dimension is this one, or, over
 -- sequences, of the input.
 local output_features = { Conv2d = 2, DepthwiseConv2d = 2, Linear = 2 }
 local input_features = { LSTM = 3, ConvLSTM2d = 3 }

@@ -27,7 +27,7 @@ end
 ---@param x Tensor  N x C or N x C x H x W
 ---@param relu boolean|nil  with a ReLU behind it, in the same passes
 ---@return Tensor   of the same shape
---- Raises when x has other channels, or in training when a channel has a single number.
+--- Raises when x has other channels, or in training when a channel has a single value.
 function BatchNorm:forward(x, relu)
   local training, weight, bias = self.training and not self.frozen, self.weight, self.bias
   local y, mean, inverse = core.forward(x, weight, bias, self.running_mean, self.running_var, training, self.momentum, self.eps,

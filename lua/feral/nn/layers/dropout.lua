@@ -4,7 +4,7 @@ local random = require "feral.tensor.random"
 local autograd = require "feral.tensor.autograd"
 local errors = require "feral.base.errors"
 
---- Dropout (Srivastava et al. 2014): in training each number becomes 0 with probability p, the others are divided by 1 - p; in
+--- Dropout (Srivastava et al. 2014): in training each element becomes 0 with probability p, the others are divided by 1 - p; in
 --- eval nothing changes. Each call takes a new stream of random numbers, so tensor.manual_seed repeats it.
 ---@class Dropout : Module
 local Dropout = nn.class "Dropout"

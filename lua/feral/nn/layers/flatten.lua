@@ -10,7 +10,7 @@ local Flatten = nn.class "Flatten"
 function Flatten:init(options) errors.check_options("Flatten", options, {}) end
 
 ---@param x Tensor  N x ...
----@return Tensor   N x the product of the rest
+---@return Tensor   N x the product of the other dimensions
 function Flatten:forward(x)
   if x:dim() < 2 then errors.raise("Flatten: input is %s, N x ... expected", table.concat(x.shape, "x")) end
   return ops.flatten(x, 2)

@@ -2,7 +2,7 @@ local nn = require "feral.nn"
 local pooling = require "feral.tensor.pooling"
 local errors = require "feral.base.errors"
 
---- The largest number of each window of an image. A NaN in a window wins.
+--- The largest value of each window of an image. A NaN in a window wins.
 ---@class MaxPool2d : Module
 local MaxPool2d = nn.class "MaxPool2d"
 
