@@ -233,7 +233,7 @@ function T.test_messages()
   lu.assertStrContains(check.message(function() nn.LeakyReLU("0.2") end), "LeakyReLU: slope must be a number, got string")
   lu.assertStrContains(check.message(function() nn.ELU {} end), "ELU: alpha must be a number, got table")
   lu.assertStrContains(check.message(function() return (nn.Sequential(nn.PReLU(5))(tensor.zeros(2, 8))) end),
-    "prelu: the weight has 5 numbers, the input 2x8 has not as many channels\n  in layer 1 (PReLU)")
+    "prelu: the weight has 5 elements, the input 2x8 has not as many channels\n  in layer 1 (PReLU)")
 end
 
 function T.test_layers_survive_saving()

@@ -46,12 +46,12 @@ elementwise("sigmoid", arith.sigmoid, "output")
 --- tanh(x): The hyperbolic tangent of each element.
 elementwise("tanh", arith.tanh, "output")
 
---- A weight of one number a channel, shaped to broadcast over an input whose second dimension are the channels.
+--- A weight of one element a channel, shaped to broadcast over an input whose second dimension are the channels.
 local function by_channel(weight, x)
   local n, dims = weight:numel(), x:dim()
   if n == 1 then return view.reshape(weight, 1) end
   if dims < 2 or x:size(2) ~= n then
-    errors.raise("prelu: the weight has %d numbers, the input %s has not as many channels", n, table.concat(x.shape, "x"))
+    errors.raise("prelu: the weight has %d elements, the input %s has not as many channels", n, table.concat(x.shape, "x"))
   end
   local sizes = { n }
   for d = 3, dims do sizes[d - 1] = 1 end

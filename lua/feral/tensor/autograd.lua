@@ -269,7 +269,7 @@ function autograd.zero_grad(t)
   if n then n.fresh = true end
 end
 
---- The same numbers without history.
+--- The same elements without history.
 function autograd.detach(t)
   return view.reshape(t, t.shape)
 end

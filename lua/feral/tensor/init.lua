@@ -36,7 +36,7 @@ function tensor.ones(...)
   return create.full(sizes, 1, dtype)
 end
 
---- A tensor whose numbers are whatever lay in its memory.
+--- A tensor whose elements are whatever lay in its memory.
 function tensor.empty(...) return create.empty(sizes_of(...)) end
 
 --- A tensor whose elements all have this value.

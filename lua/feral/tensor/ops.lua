@@ -3,7 +3,7 @@
 ---
 --- What dtypes become. u8, an image's bytes, counts as f32 in all arithmetic. i32, labels and positions and counts, keeps its
 --- whole numbers whole, as Lua keeps its integers: i32 with i32 or with an integer (2, not 2.0) is i32 under + - *, maximum,
---- minimum, clamp, neg, abs, sign, sum, cumsum, max, min, sort, topk, where and all that only moves numbers; what passes i32's
+--- minimum, clamp, neg, abs, sign, sum, cumsum, max, min, sort, topk, where and all that only moves elements; what passes i32's
 --- range raises, nothing is cut or rounded. Under / and ^, in mean, var and std, in functions such as exp, and beside an f32, a
 --- u8 or a number with a fraction, i32 counts as f32. Comparisons are exact between all dtypes and give u8, argmax and argmin
 --- i32. In-place forms change f32 alone.
@@ -140,7 +140,7 @@ local function as_real(x)
   return arith.to(x, core.real)
 end
 
---- Bytes as reals; the engine reduces whole numbers as they are.
+--- Bytes as floats; the engine reduces whole numbers as they are.
 local function real_or_whole(x)
   if core.is_tensor(x) and x.dtype == "u8" then return as_real(x) end
   return x
@@ -171,7 +171,7 @@ function ops.var(x, dim, keep, biased)
   return ops.div(ops.sum(ops.mul(centred, centred), dim, keep), biased and n or n - 1)
 end
 
---- Standard deviation: the root of var. Of equal numbers it is 0, and so is its gradient there, as PyTorch's: sqrt's is infinite.
+--- Standard deviation: the root of var. Of equal elements it is 0, as is its gradient there, as PyTorch's: sqrt's is infinite.
 function ops.std(x, dim, keep, biased)
   local variance = ops.var(x, dim, keep, biased)
   local out = arith.sqrt(variance)
