@@ -163,7 +163,7 @@ function detector.suppress(faces, most)
   return kept
 end
 
---- One cell's numbers as a face in pixels.
+--- One cell's outputs as a face in pixels.
 local function face_of(row, x, y, stride)
   local w, h = stride * math.exp(math.min(row[4], 8)), stride * math.exp(math.min(row[5], 8))
   local f = {

@@ -88,7 +88,7 @@ face.expressions = {
   neutral = { {} },
 }
 
---- Their names in the house's order.
+--- Their names in the usual order.
 face.names = { "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral" }
 
 local columns = {} -- name -> its column in a row

@@ -1,6 +1,6 @@
 --- image.lua: pictures as tensors.
 --- An image is C x H x W, a batch N x C x H x W; C is 1 (gray) or 3 (red, green, blue). Bytes (u8) run from 0 to 255,
---- reals (f32) from 0 to 1. Every function takes either, an image or a batch, and gives back what it got.
+--- floats (f32) from 0 to 1. Every function takes either, an image or a batch, and gives back what it got.
 
 local core = require "feral.core.image"
 local transform = require "feral.core.transform"
@@ -60,7 +60,7 @@ function image.encode(t, format, options)
   return encode(transform.to_bytes(t), o.quality)
 end
 
---- Writes an image file; the name's ending, .png, .jpg or .jpeg, chooses the format. A failure leaves an old file whole.
+--- Writes an image file; the file extension, .png, .jpg or .jpeg, chooses the format. A failure leaves an old file whole.
 ---@param path string
 ---@param t Tensor  as for encode
 ---@param options {quality: integer}|nil
@@ -215,11 +215,11 @@ function image.normalize(t, options)
   return transform.normalise(t, o.mean, o.std)
 end
 
---- Bytes as reals of 0..1.
+--- Bytes as floats of 0..1.
 ---@return Tensor  f32
 function image.to_float(t) return transform.normalise(t) end
 
---- Reals of 0..1 as bytes: times 255, rounded, cut off at both ends.
+--- Floats of 0..1 as bytes: times 255, rounded, cut off at both ends.
 ---@return Tensor  u8
 function image.to_bytes(t) return transform.to_bytes(t) end
 
