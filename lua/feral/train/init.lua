@@ -190,7 +190,7 @@ end
 ---   train/checkpoint.lua (the loader takes part where it has state and load_state). log (a CSV file); progress (true).
 --- Else: on_epoch (function(row, net)); resume_hint: what a stop by a signal says of going on.
 ---
---- Ctrl-C and SIGTERM finish the step and write the checkpoint first. Raises when the loss or weights are no numbers any more;
+--- Ctrl-C and SIGTERM finish the step and write the checkpoint first. Raises when the loss or weights are NaN or infinite;
 --- nothing infinite or NaN is written.
 ---@param net Module
 ---@param options table

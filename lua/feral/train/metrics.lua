@@ -1,6 +1,6 @@
 --- metrics.lua: scores of classifiers.
 ---
---- Labels and predictions are 1-based class numbers: i32 tensors of N, or lists. Where they are soft (real N x K: probabilities,
+--- Labels and predictions are 1-based class numbers: i32 tensors of N, or lists. Where they are soft (f32 N x K: probabilities,
 --- scores or votes), the class with the largest number counts, of equal ones the first.
 
 local core = require "feral.core.tensor"
@@ -29,7 +29,7 @@ local function hard(values, name)
 end
 
 --- Class numbers of labels that may be soft: the class with the largest number, of equal ones the first.
----@param labels Tensor|integer[]  i32 N, or real N x K
+---@param labels Tensor|integer[]  i32 N, or f32 N x K
 ---@return Tensor|integer[]        i32 N; what is hard already stays as it is
 function metrics.hard_labels(labels) return hard(labels, "labels") end
 
@@ -124,7 +124,7 @@ function metrics.macro_f1(labels, predictions)
   return sum / #classes
 end
 
---- Probabilities as a real tensor N x K, one row a label. Raises where they are none.
+--- Probabilities as a tensor N x K, one row a label. Raises where they are none.
 local function check_probabilities(where, labels, p)
   if type(p) == "table" then p = create.from_table(p) end
   if not is_soft(p) then
@@ -142,7 +142,7 @@ end
 
 --- The mean of minus the log of the label's probability; of soft labels their cross entropy. Probabilities below 2^-23 count as
 --- that much.
----@param labels Tensor|integer[]   i32 N, or real N x K (rows that sum to 1)
+---@param labels Tensor|integer[]   i32 N, or f32 N x K (rows that sum to 1)
 ---@param probabilities Tensor|number[][]  N x K
 ---@return number
 --- Raises where the probabilities of a sample do not sum to 1.

@@ -129,7 +129,7 @@ function Run:check_loss(value)
     self.batch + 1, self:kept())
 end
 
---- Raises when weights are no numbers any more: nothing of them may be written, or be best.
+--- Raises when weights are NaN or infinite: nothing of them may be written, or be best.
 function Run:check_weights()
   local bad = checkpoint.not_finite(self.net:state())
   if not bad then return end
