@@ -1,4 +1,4 @@
---- feature.lua: numbers that describe an image, for classifiers that are not networks.
+--- feature.lua: features that describe an image, for classifiers that are not networks.
 
 local core = require "feral.core.hog"
 local view = require "feral.core.view"
@@ -11,8 +11,8 @@ local feature = {}
 ---@param options {cell: integer, block: integer, stride: integer, bins: integer, signed: boolean, clip: number}|nil  sides of
 ---  cells and blocks and the way from block to block in pixels (8, 16, 8), directions (9) over half the circle or the
 ---  whole (signed = true), largest number in a normalised block (0.2)
----@return Tensor  f32 N x D, or D for one image; 900 numbers for 48 x 48
----  Blocks that see a pixel that is not finite are NaN in all their numbers.
+---@return Tensor  f32 N x D, or D for one image; 900 features for 48 x 48
+---  Blocks that see a pixel that is not finite are NaN in all their features.
 --- Raises when the blocks do not fill the image evenly.
 function feature.hog(images, options)
   local o = errors.check_options("feature.hog", options,

@@ -26,7 +26,7 @@ local tensor_fields = { "support", "coef", "weight", "bias", "indices", "shift",
 ---@field multiclass string      "ovo": a machine for each pair of classes; "ovr": one for each class against the rest
 ---@field labels integer[]       the labels that occurred in training, rising: the columns of scores
 ---@field classes string[]|nil   names by label
----@field features integer       numbers a sample
+---@field features integer       features a sample
 ---@field support Tensor|nil     S x D: support vectors, prepared (shift, scale); not for the linear kernel
 ---@field coef Tensor|nil        S x machines: y alpha of each support vector in each machine; not for the linear kernel
 ---@field weight Tensor|nil      machines x D, for the linear kernel
