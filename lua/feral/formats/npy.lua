@@ -1,5 +1,5 @@
 --- npy.lua: one array a file, as numpy.save and numpy.load know it (NumPy's format of NEP 1, versions 1.0 to 3.0).
---- A file is the magic, the version, the length of the header, the header and the numbers. The header is a Python dictionary
+--- A file is the magic, the version, the length of the header, the header and the elements. The header is a Python dictionary
 --- of three entries; it is taken apart here by a grammar that knows nothing else, and nothing of it is run.
 
 local files = require "feral.core.files"
@@ -16,12 +16,12 @@ local MOST_DIMS = 6
 
 local written_as = { f32 = "<f4", f64 = "<f8", u8 = "|u1", i32 = "<i4" }
 local real, whole = core.real, "i32"
-local kinds = { -- how numbers are stored -> the dtype they get here; files.read_into knows these names, but for b1
+local kinds = { -- how elements are stored -> the dtype they get here; files.read_into knows these names, but for b1
   f2 = real, f4 = real, f8 = real, u1 = "u8", b1 = "u8", i1 = whole, i2 = whole, u2 = whole, i4 = whole, u4 = whole, i8 = whole,
   u8 = whole,
 }
 
---- The bytes before the numbers of an array, row-major.
+--- The bytes before the elements of an array, row-major.
 ---@param dtype string  "f32", "f64", "u8" or "i32"
 ---@param shape integer[]
 ---@return string
@@ -30,12 +30,12 @@ function npy.header(dtype, shape)
   for i, size in ipairs(shape) do sizes[i] = size .. "," .. (i < #shape and " " or "") end
   local header = ("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }"):format(written_as[dtype],
     #shape > 1 and table.concat(sizes):sub(1, -2) or table.concat(sizes))
-  header = header .. (" "):rep(-(#header + 11) % 64) .. "\n" -- the numbers begin at a multiple of 64
+  header = header .. (" "):rep(-(#header + 11) % 64) .. "\n" -- the elements begin at a multiple of 64
   return MAGIC .. "\1\0" .. string.pack("<s2", header)
 end
 
---- Writes a tensor; an old file of that name stays whole until the new one is complete. Reals are written as <f4 (as <f8 by
---- the build whose reals are doubles), u8 as |u1, i32 as <i4.
+--- Writes a tensor; an old file of that name stays whole until the new one is complete. Floats are written as <f4 (as <f8 by
+--- the build whose floats are doubles), u8 as |u1, i32 as <i4.
 ---@param path string
 ---@param t Tensor
 ---@return boolean|nil, string|nil  true, or nil and a message
@@ -92,7 +92,7 @@ local function parse_header(text)
   end
 end
 
---- The name of the stored numbers ("f4"), or nil and why they cannot be read.
+--- The name of the stored type ("f4"), or nil and why they cannot be read.
 local function check_dtype(descr)
   local order, name = descr:match("^([<>|])(%a%d)$")
   if not order then
@@ -103,7 +103,7 @@ local function check_dtype(descr)
   return name
 end
 
---- How many numbers a shape has, or nil and why no tensor can have it.
+--- How many elements a shape has, or nil and why no tensor can have it.
 local function count_elements(shape)
   local count = 1
   if #shape > MOST_DIMS then return nil, ("an array of %d dimensions, at most %d are possible"):format(#shape, MOST_DIMS) end
@@ -115,7 +115,7 @@ local function count_elements(shape)
   return count
 end
 
---- What the header says of an array whose numbers take 'length' bytes: the numbers' name, their shape and order.
+--- What the header says of an array whose elements take 'length' bytes: their type's name, their shape and order.
 local function check_header(text, length)
   local header = parse_header(text)
   if not header then
@@ -134,14 +134,14 @@ local function check_header(text, length)
   if not count then return nil, impossible end
   local wanted = count * tonumber(name:sub(2))
   if wanted ~= length then
-    return nil, ("%d bytes of numbers, its shape (%s) of '%s' takes %d"):format(length, table.concat(shape, "x"), descr, wanted)
+    return nil, ("%d bytes of elements, its shape (%s) of '%s' takes %d"):format(length, table.concat(shape, "x"), descr, wanted)
   end
   return { name = name, shape = shape, fortran = fortran }
 end
 
 local function fail(path, format, ...) return nil, ("%s: " .. format):format(path, ...) end
 
---- The header's text, where the numbers begin and how many bytes they take; or nil and "path: what is wrong".
+--- The header's text, where the elements begin and how many bytes they take; or nil and "path: what is wrong".
 local function read_header(path)
   local _, size = files.look(path)
   local first, message = files.read(path, 0, math.type(size) and math.min(size, 12))
@@ -166,7 +166,7 @@ local function reversed(list)
   return result
 end
 
---- The numbers from byte 'start' on. Column-major is row-major with the dimensions in reverse.
+--- The elements from byte 'start' on. Column-major is row-major with the dimensions in reverse.
 local function read_numbers(path, array, start)
   local stored = create.empty(array.fortran and reversed(array.shape) or array.shape, kinds[array.name])
   local t, message = files.read_into(path, start, stored, array.name == "b1" and "u1" or array.name)
@@ -176,10 +176,10 @@ local function read_numbers(path, array, start)
   return view.contiguous(view.permute(t, order))
 end
 
---- What a file says of its array, without the numbers.
+--- What a file says of its array, without the elements.
 ---@param path string
 ---@return {name: string, shape: integer[], fortran: boolean}|nil  name: how a number is stored ("u1", "f4" ...)
----@return integer|string  the byte at which the numbers begin; or "path: what is wrong"
+---@return integer|string  the byte at which the elements begin; or "path: what is wrong"
 function npy.look(path)
   local text, start, length = read_header(path)
   if not text then return nil, start end
