@@ -14,7 +14,7 @@ local ELLIPSIS = {}    -- stands for what is left out
 
 -- ---- tensors ----
 
---- Nested lists of the numbers to show; of long dimensions the two edges with ELLIPSIS between.
+--- Nested lists of the elements to show; of long dimensions the two edges with ELLIPSIS between.
 local function pick(t, by_edges)
   if not by_edges or t:dim() == 0 then return create.totable(t) end
   local size, picked = t:size(1), {}

@@ -308,7 +308,7 @@ local function image_of(source, where)
     and ("%s of %s"):format(table.concat(source.shape, "x"), source.dtype) or type(source))
 end
 
---- Reals of 0..1 become those of 0..255, which steps take.
+--- Floats of 0..1 become those of 0..255, which steps take.
 local function scaled(img)
   if img.dtype == "u8" then return img end
   local most = reduce.max(img):item()
