@@ -1,6 +1,7 @@
 local lu = require "luaunit"
 local feral = require "feral"
 local core = require "feral.core.tensor"
+local engine = require "feral.core.engine"
 local catalogue = require "feral.host.catalogue"
 local docs = require "feral.host.docs"
 local help = require "feral.host.help"
@@ -116,10 +117,12 @@ end
 
 function T.test_a_layer_begins_with_its_constructor()
   for _, kind in ipairs(feral.nn.kinds()) do
+    if not engine.source("feral.nn.layers." .. kind:lower()) then goto next_kind end -- another test's own class
     local text = shown(feral.nn[kind])
     lu.assertStrContains(text:match("^[^\n]*"), "nn." .. kind .. "(")
     lu.assertStrContains(text, kind .. ":forward(")
     lu.assertEquals(shown("nn." .. kind):sub(1, #text), text)
+    ::next_kind::
   end
   local text = shown(feral.nn.Conv2d(1, 2, 3))
   lu.assertStrContains(text, "nn.Conv2d(inputs, outputs, kernel, options)\n  Convolution of images.")
