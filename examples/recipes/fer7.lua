@@ -24,6 +24,8 @@ local options = feral.args.read(arg, {
     { "batch", value = "N", type = "integer", least = 2, default = 128, about = "images a step" },
     { "lr", value = "X", type = "number", default = 0.08, about = "largest learning rate" },
     { "seed", value = "N", type = "integer", default = 1, about = "of weights, order and augmentation" },
+    { "strength", value = "X", type = "number", least = 0, default = 1, about = "of the augmentation; short runs need less" },
+    { "from", value = "FILE", about = "a model whose weights are the start, as for a last part with less augmentation" },
     { "look", value = "N", type = "integer", least = 1, default = 5, about = "epochs between looks at test/" },
   },
 })
@@ -53,13 +55,20 @@ local sets = assert(data.fer2013(options.dir))
 local net = network(#sets.train.classes)
 print(("%d parameters, %d images"):format(net:num_parameters(), #sets.train))
 
+if options.from then
+  local start = {}
+  for _, pair in ipairs(assert(feral.model.load(options.from)).net:state()) do start[pair[1]] = pair[2] end
+  net:load_state(start)
+end
+
 -- Faces in the wild are cut out carelessly, and the lab is lit otherwise: crop, geometry and light vary much.
+local s = math.min(options.strength, 1.6)
 local loader = data.loader(sets.train, {
   batch = options.batch, seed = options.seed, drop_last = true, preprocess = { steps.random_crop(SIDE) },
   augment = {
-    steps.rotate(15), steps.zoom(0.15), steps.shear(0.1), steps.mirror(0.5), steps.light(0.4), steps.gamma(0.4),
-    steps.contrast(0.3), steps.brightness(0.15), steps.blur(0.7), steps.noise(0.04),
-    steps.erase { probability = 0.4, most = 0.2 }, steps.mixup(0.2, 0.6),
+    steps.rotate(15 * s), steps.zoom(0.15 * s), steps.shear(0.1 * s), steps.mirror(0.5), steps.light(0.4 * s),
+    steps.gamma(0.4 * s), steps.contrast(0.3 * s), steps.brightness(0.15 * s), steps.blur(0.7 * s), steps.noise(0.04 * s),
+    steps.erase { probability = 0.4 * s, most = 0.2 }, steps.mixup(0.2, 0.6 * s),
   },
 })
 local test = data.loader(sets.test, { batch = 256, shuffle = false, preprocessing = loader.preprocessing })
@@ -87,9 +96,20 @@ local history = train.fit(net, {
   checkpoint = options.run .. "/checkpoint", resume = true, log = options.run .. "/log.csv",
   settings = {
     epochs = options.epochs, width = options.width, depth = options.depth, batch = options.batch, lr = options.lr,
-    seed = options.seed,
+    seed = options.seed, strength = options.strength, from = options.from or "nothing",
   },
 })
+
+--- The commands that make this model, those of the one it started from first.
+local function commands()
+  local words = "feral examples/recipes/fer7.lua DIR"
+  for _, name in ipairs { "epochs", "width", "depth", "batch", "lr", "seed", "strength" } do
+    words = ("%s --%s %g"):format(words, name, options[name])
+  end
+  if not options.from then return words end
+  local before = assert(feral.model.load(options.from)).card.command or options.from
+  return ("%s --save first.safetensors; %s --from first.safetensors"):format(before, words)
+end
 
 print(feral.metrics.confusion_text(history.test.confusion, history.test.classes))
 print(history.test)
@@ -98,8 +118,7 @@ local model = feral.model.new(net, {
   card = {
     name = "fer7", data = "FER2013 train/ (28,709 images of 48 x 48)",
     protocol = "trained on train/ for a fixed number of epochs, averaged weights of the end; nothing was chosen on test/",
-    command = ("feral examples/recipes/fer7.lua DIR --epochs %d --width %d --depth %d --batch %d --lr %g --seed %d"):format(
-      options.epochs, options.width, options.depth, options.batch, options.lr, options.seed),
+    command = commands(),
     accuracy = history.test.accuracy, balanced = history.test.balanced, scored_on = "FER2013 test/ (PublicTest)",
   },
 })

@@ -220,7 +220,8 @@ function T.test_the_first_word_may_name_a_model()
     [path] = { "fer7", 1 }, ["other scene.png"] = { "other", 1 }, ["plain scene.png scene.png"] = { "plain", 2 },
     ["./plain scene.png"] = { "./plain", 1 }, ["fer7 ./scene.png"] = { "fer7", 1 },
   } do lu.assertEquals(model_of(words), expected, words) end
-  lu.assertStrContains(model_of "fer8 scene.png", "feral predict: 'fer8' is neither a file nor a model that ships, did you mean 'fer7'?")
+  lu.assertStrContains(model_of "fer8 scene.png",
+    "feral predict: 'fer8' is neither a file nor a model that ships, did you mean 'fer7'?")
   lu.assertStrContains(model_of "none.safetensors scene.png", "none.safetensors: No such file or directory")
   lu.assertStrContains(model_of "nothing.png", "nothing.png: No such file or directory")
   lu.assertStrContains(model_of "fer7", "feral predict: PHOTO is missing\nusage: feral predict [MODEL] PHOTO... [options]\n")

@@ -389,7 +389,8 @@ local function random_step()
     function() return steps.mirror(share()) end, function() return steps.brightness(share()) end,
     function() return steps.contrast(share()) end, function() return steps.gamma(share()) end,
     function() return steps.light(share()) end, function() return steps.blur(3 * share()) end,
-    function() return steps.sharpen(share()) end, function() return steps.noise(share()) end, function() return steps.erase(share()) end,
+    function() return steps.sharpen(share()) end, function() return steps.noise(share()) end,
+    function() return steps.erase(share()) end,
   }
   return makers[check.integer(1, #makers)]()
 end
