@@ -268,7 +268,8 @@ function T.test_memory_is_bounded()
   tensor.reset_peak()
   epoch()
   local peak = tensor.memory().peak - before
-  lu.assertTrue(peak < 3.5 * size + 40000, ("%.2f batches"):format(peak / size))
+  local rooms = 3 * 2 * size // 8 -- two images for the thread and for each of two helpers
+  lu.assertTrue(peak < 3.5 * size + rooms + 40000, ("%.2f batches"):format(peak / size))
 end
 
 function T.test_released_images_stay_while_a_queue_reads_them()
