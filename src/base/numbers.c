@@ -64,6 +64,7 @@ static double bfloat_read(uint16_t upper) {
 
 double number_read(const char *from, NumberFormat format) {
   if (format.kind == 'f' && format.size > 2) return read_float(from, format.size);
+  if (format.size < 1 || format.size > sizeof(uint64_t)) return 0; /* there is no such format */
   uint64_t bits = 0;
   for (size_t i = 0; i < format.size; i++) bits |= (uint64_t)(uint8_t)from[i] << (8 * i);
   if (format.kind == 'f') return half_read((uint16_t)bits);
