@@ -5,7 +5,33 @@
 #include "steps.h"
 
 #include "../tensor/images.h"
-#include "steps/list.h"
+
+/* The steps, in the order in which help names them. A new one is a file in steps/ and a line here. */
+/* clang-format off */
+#define STEPS(STEP) \
+  STEP(gray) \
+  STEP(rgb) \
+  STEP(crop) \
+  STEP(resize) \
+  STEP(equalize) \
+  STEP(round) \
+  STEP(normalize) \
+  STEP(random_crop) \
+  STEP(rotate) \
+  STEP(shift) \
+  STEP(zoom) \
+  STEP(shear) \
+  STEP(mirror) \
+  STEP(brightness) \
+  STEP(contrast) \
+  STEP(gamma) \
+  STEP(light) \
+  STEP(blur) \
+  STEP(sharpen) \
+  STEP(noise) \
+  STEP(erase) \
+  STEP(mixup)
+/* clang-format on */
 
 #define DECLARE(name) extern const StepKind step_##name;
 STEPS(DECLARE)

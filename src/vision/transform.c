@@ -17,18 +17,6 @@ static void gray_reals(const real *from, real *to, long n) {
   for (long i = 0; i < n; i++) to[i] = luma_real(from[3 * i], from[3 * i + 1], from[3 * i + 2]);
 }
 
-static void widen(const uint8_t *from, real *to, long n) {
-  for (long i = 0; i < n; i++) to[i] = from[i];
-}
-
-/* Scaled, rounded and cut to what a byte holds; NaN becomes 0. */
-static void narrow(const real *from, real scale, uint8_t *to, long n) {
-  for (long i = 0; i < n; i++) {
-    real v = from[i] * scale + (real)0.5;
-    to[i] = (uint8_t)(v > 0 ? (v < 255 ? v : 255) : 0);
-  }
-}
-
 /* Reals of 0..1 as a network sees them. */
 static void normalise_reals(real *pixels, long n, long channels, const real *mean, const real *std) {
   for (long i = 0; i < n; i++, pixels += channels)
@@ -122,9 +110,9 @@ static int l_affine(lua_State *L) {
   for (long i = 0; i < t->shape[0]; i++) {
     real *out = bytes ? wide + from : tensor_reals(result) + i * to;
     source.pixels = bytes ? wide : tensor_reals(t) + i * from;
-    if (bytes) widen(tensor_bytes(t) + i * from, wide, from);
+    if (bytes) pixels_widen(tensor_bytes(t) + i * from, wide, from);
     warp_image(&source, &map, height, width, out);
-    if (bytes) narrow(out, 1, tensor_bytes(result) + i * to, to);
+    if (bytes) pixels_narrow(out, 1, tensor_bytes(result) + i * to, to);
   }
   if (bytes) lua_pop(L, (scratch_release(L, lua_gettop(L)), 1));
   return images_return(L, 1);
@@ -141,7 +129,7 @@ static int l_normalise(lua_State *L) {
   Tensor *result = images_push_new(L, DTYPE_REAL, t->shape[0], channels, t->shape[2], t->shape[3]);
   long n = tensor_numel(t);
   if (t->dtype == DTYPE_U8) {
-    widen(t->data, result->data, n);
+    pixels_widen(t->data, result->data, n);
     pixels_normalise(result->data, n / channels, channels, mean, std);
   } else {
     memcpy(result->data, t->data, (size_t)n * sizeof(real));
@@ -155,7 +143,7 @@ static int l_to_bytes(lua_State *L) {
   const Tensor *t = images_push(L, 1, "image.to_bytes");
   if (t->dtype == DTYPE_U8) return lua_settop(L, 1), 1;
   Tensor *result = images_push_new(L, DTYPE_U8, t->shape[0], t->shape[1], t->shape[2], t->shape[3]);
-  narrow(t->data, 255, result->data, tensor_numel(t));
+  pixels_narrow(t->data, 255, result->data, tensor_numel(t));
   return images_return(L, 1);
 }
 

@@ -466,72 +466,6 @@ function Module:train() return set_all(self, "training", true) end
 --- To evaluation mode.
 function Module:eval() return set_all(self, "training", false) end
 
-local function set_frozen(self, frozen)
-  set_all(self, "frozen", frozen or nil)
-  for _, p in ipairs(self:parameters()) do autograd.requires_grad(p, not frozen) end
-  return self
-end
-
---- A pattern of a person's as one of Lua's: * stands for any characters, ? for one.
-local function pattern_of(glob)
-  return "^" .. glob:gsub("[%^%$%(%)%%%.%[%]%+%-]", "%%%0"):gsub("%*", ".*"):gsub("%?", ".") .. "$"
-end
-
---- Layers and parameters by their paths, each {path, layer or tensor}, in the order of walk.
-local function places_in(self)
-  local found = {}
-  self:walk(function(path, layer)
-    if path ~= "" then found[#found + 1] = { path, layer } end
-    collect_own(layer, path, "parameter_names", found)
-  end)
-  return found
-end
-
---- Freezes or unfreezes what matches one of the patterns.
----@return string[]  the paths of what does
-local function set_matching(self, verb, patterns, frozen)
-  local candidates, matched = places_in(self), {}
-  for _, glob in ipairs(patterns) do
-    local any = false
-    for _, place in ipairs(candidates) do
-      if place[1]:find(pattern_of(glob)) then
-        any = true
-        if matched[place[1]] == nil then matched[#matched + 1] = place[1] end
-        matched[place[1]] = true
-        if is_layer(place[2]) then set_frozen(place[2], frozen) else autograd.requires_grad(place[2], not frozen) end
-      end
-    end
-    if not any then
-      errors.raise("%s: nothing in this %s matches '%s'%s", verb, self.kind, glob, errors.hint(glob, paths_of(self)))
-    end
-  end
-  return { table.unpack(matched) }
-end
-
-local function freeze_or_unfreeze(verb, frozen)
-  return function(self, patterns)
-    if patterns == nil then return set_frozen(self, frozen) end
-    if type(patterns) == "string" then patterns = { patterns } end
-    if type(patterns) ~= "table" or #patterns == 0 or type(patterns[1]) ~= "string" then
-      errors.raise("%s: paths expected, as %s{\"features.*\"}, got %s", verb, verb, type(patterns))
-    end
-    return set_matching(self, verb, patterns, frozen)
-  end
-end
-
---- freeze(patterns): Nothing in this layer is trained any more: no gradients, and running statistics stay. With paths, nothing of
---- what matches them, layers with all inside and parameters: net:freeze { "features.*", "4.main.1", "*.bias" }; * stands for any
---- characters.
----@param patterns string|string[]|nil
----@return Module|string[]  this layer; with paths, those of what was frozen
---- Raises when a pattern matches nothing.
-Module.freeze = freeze_or_unfreeze("freeze", true)
-
---- unfreeze(patterns): Trains it, or what matches the paths, again.
----@param patterns string|string[]|nil
----@return Module|string[]
-Module.unfreeze = freeze_or_unfreeze("unfreeze", false)
-
 --- Forgets the gradients of all parameters.
 function Module:zero_grad()
   for _, p in ipairs(self:parameters()) do autograd.zero_grad(p) end
@@ -551,76 +485,11 @@ end
 ---@return fun(x: Tensor): Tensor
 function Module:compile(example) return require("feral.plan.compile").plan(self, example) end
 
-local function collect_own_parameters(layer)
-  local found = {}
-  collect_own(layer, "", "parameter_names", found)
-  return found
-end
-
-local function own_parameters(layer)
-  local count = 0
-  for _, pair in ipairs(collect_own_parameters(layer)) do count = count + pair[2]:numel() end
-  return count
-end
-
-local function thousands(n)
-  return (tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
-end
-
---- A table of the layers with output shapes and parameters, for an input of this shape (without the batch).
----@param ... integer  C, H, W
----@return string
-function Module:summary(...)
-  local sizes = type((...)) == "table" and (...) or { ... }
-  local _open <close> = scope.scope()
-  local shapes, was_training = {}, self.training
-  local _restored <close> = setmetatable({}, { __close = function() set_all(self, "training", was_training) end })
-  self:eval()
-  nn.observe(function(layer, out) shapes[layer] = table.concat(out.shape, "x", 2) end, function()
-    autograd.no_grad(self, create.full({ 1, table.unpack(sizes) }, 0))
-  end)
-  local lines = { ("%-28s %-16s %-14s %12s"):format("layer", "kind", "output", "parameters") }
-  self:walk(function(path, layer)
-    if #layer.child_names > 0 and path == "" then return end
-    lines[#lines + 1] = ("%-28s %-16s %-14s %12s"):format(path, layer.kind, shapes[layer] or "",
-      thousands(own_parameters(layer)))
-  end)
-  lines[#lines + 1] = ("%d layers, %s parameters, %s of them trainable"):format(#lines - 1,
-    thousands(self:num_parameters(true)), thousands(self:num_parameters()))
-  return table.concat(lines, "\n")
-end
-
 --- Where a training step's time and memory go, layer by layer; print it to see a table. See help("profile").
 ---@param x Tensor  a batch
 ---@param options table|nil  backward = true, loss, optimizer, times = 5
 ---@return Profile
 function Module:profile(x, options) return require("feral.nn.profile").run(self, x, options) end
-
-local function argument_text(value)
-  if type(value) == "table" and value.kind then return value.kind end
-  if type(value) ~= "table" then return tostring(value) end
-  local keys, parts = {}, {}
-  for key in pairs(value) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  for i, key in ipairs(keys) do
-    parts[i] = type(key) == "number" and argument_text(value[key]) or ("%s = %s"):format(key, argument_text(value[key]))
-  end
-  return "{" .. table.concat(parts, ", ") .. "}"
-end
-
---- Conv2d(1, 32, 3, {padding = 1}); containers list what is inside.
-function Module:__tostring()
-  if #self.child_names > 0 then
-    local lines = {}
-    for i, name in ipairs(self.child_names) do
-      lines[i] = ("  (%s) %s"):format(name, tostring(self[name]):gsub("\n", "\n  "))
-    end
-    return ("%s(\n%s\n)"):format(self.kind, table.concat(lines, "\n"))
-  end
-  local parts = {}
-  for i = 1, self.arguments.n do parts[i] = argument_text(self.arguments[i]) end
-  return ("%s(%s)"):format(self.kind, table.concat(parts, ", "))
-end
 
 --- What a network is made of, as plain data: see nn/describe.lua. nn.build makes the network from it, with fresh weights.
 ---@param net Module
@@ -632,6 +501,10 @@ function nn.describe(net) return describe.describe(nn, net) end
 ---@param description table
 ---@return Module|nil, string|nil
 function nn.build(description) return describe.build(nn, description) end
+
+for _, file in ipairs { "feral.nn.freeze", "feral.nn.text" } do
+  for name, method in pairs(require(file)) do Module[name] = method end
+end
 
 return setmetatable(nn, {
   --- nn.Conv2d loads nn/layers/conv2d.lua

@@ -40,6 +40,17 @@ void pixels_normalise(real *pixels, long n, long channels, const real *mean, con
     for (long i = 0; i < (left < run ? left : run); i++) pixels[i] = (pixels[i] / 255 - means[i]) / stds[i];
 }
 
+void pixels_widen(const uint8_t *from, real *to, long n) {
+  for (long i = 0; i < n; i++) to[i] = from[i];
+}
+
+void pixels_narrow(const real *from, real factor, uint8_t *to, long n) {
+  for (long i = 0; i < n; i++) {
+    real v = from[i] * factor + (real)0.5;
+    to[i] = (uint8_t)(v > 0 ? (v < 255 ? v : 255) : 0);
+  }
+}
+
 /* In lanes, for the compiler to make vectors of. */
 double pixels_mean(const real *pixels, long n) {
   enum { LANES = 16 };

@@ -24,6 +24,11 @@ enum { PIXEL_CHANNELS = 16 }; /* at most, where each has values of its own */
    one place for it, so that all ways to a batch give the same bits. */
 void pixels_normalise(real *pixels, long n, long channels, const real *mean, const real *std);
 
+void pixels_widen(const uint8_t *from, real *to, long n);
+
+/* Each value times a factor, rounded and cut to what a byte holds; NaN becomes 0. */
+void pixels_narrow(const real *from, real factor, uint8_t *to, long n);
+
 /* A value cut to what a byte holds. */
 static inline real pixels_clip(real v) {
   return v < 0 ? 0 : v > 255 ? 255 : v;

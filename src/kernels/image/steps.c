@@ -190,18 +190,6 @@ static size_t memory_for(StepsJob *job, int end, const Image *image) {
 
 /* ---- running ---- */
 
-static void widen(const uint8_t *from, real *to, long n) {
-  for (long i = 0; i < n; i++) to[i] = from[i];
-}
-
-/* Rounded, and cut to what a byte holds; NaN becomes 0. */
-static void narrow(const real *from, uint8_t *to, long n) {
-  for (long i = 0; i < n; i++) {
-    real v = from[i] + (real)0.5;
-    to[i] = (uint8_t)(v > 0 ? (v < 255 ? v : 255) : 0);
-  }
-}
-
 static void run_warp(const Task *task, const Image *from, real *pixels) {
   WarpSource source = {from->pixels, from->height, from->width, from->channels, WARP_CLAMP, {0}};
   if (task->edge != NULL) {
@@ -250,9 +238,9 @@ static void convert_pixels(const Image *from, bool bytes, void *pixels) {
   if (from->bytes == bytes)
     memcpy(pixels, from->pixels, image_bytes(from));
   else if (bytes)
-    narrow(from->pixels, pixels, n);
+    pixels_narrow(from->pixels, 1, pixels, n);
   else
-    widen(from->pixels, pixels, n);
+    pixels_widen(from->pixels, pixels, n);
 }
 
 static const char *run_task(StepsJob *job, Task *task, const Image *from, void *pixels, const Memory *m) {
